@@ -1,1 +1,3 @@
-//! Tidegate
+//! Tidegate as a library.
+
+pub mod bus;

@@ -348,14 +348,13 @@ impl InProgress {
     }
 
     fn take_payload(&mut self, frame: &Header, input: &[u8]) -> Result<usize, WsError> {
-        let missing = frame.payload - self.received;
-        let piece = &input[..missing.min(input.len())];
+        let piece = &input[..input.len().min(frame.payload - self.received)];
         match &mut self.message {
             Some(message) if !frame.opcode.is_control() => {
-                append(&mut message.bytes, piece, missing, frame.mask, self.received);
+                append(&mut message.bytes, piece, frame, self.received);
                 message.check_text()?;
             }
-            _ => append(&mut self.control, piece, missing, frame.mask, self.received),
+            _ => append(&mut self.control, piece, frame, self.received),
         }
         self.received += piece.len();
         Ok(piece.len())
@@ -411,13 +410,19 @@ impl Message {
     }
 }
 
-/// Appends `piece` without its mask. `buffer` at most doubles, and never grows beyond the
-/// `missing` bytes of the frame: a drip can not make it hold more than twice what came.
-fn append(buffer: &mut Vec<u8>, piece: &[u8], missing: usize, mask: [u8; 4], offset: usize) {
+/// Appends `piece`, which lies `offset` bytes into the payload of `frame`, without its mask.
+///
+/// `buffer` at most doubles, so a drip can not make it hold more than twice what came; and what
+/// will be the end of the message is not overshot.
+fn append(buffer: &mut Vec<u8>, piece: &[u8], frame: &Header, offset: usize) {
     let start = buffer.len();
     if buffer.capacity() - start < piece.len() {
-        buffer.reserve_exact(missing.min(piece.len().max(start)));
+        let mut additional = piece.len().max(start);
+        if frame.fin {
+            additional = additional.min(frame.payload - offset);
+        }
+        buffer.reserve_exact(additional);
     }
     buffer.extend_from_slice(piece);
-    unmask(&mut buffer[start..], mask, offset);
+    unmask(&mut buffer[start..], frame.mask, offset);
 }
