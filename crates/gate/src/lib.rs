@@ -1,3 +1,79 @@
-//! Tidegate as a library.
+//! Tidegate as a library: a long-connection gateway.
+//!
+//! ```no_run
+//! use tidegate::{Gate, Guests, Service, Tcp, WebSocket};
+//!
+//! async fn echo(body: bytes::Bytes) -> bytes::Bytes {
+//!     body
+//! }
+//!
+//! # async fn run() -> Result<(), tidegate::StartError> {
+//! Gate::builder()
+//!     .listen(Tcp::bind("127.0.0.1:3653"))
+//!     .listen(WebSocket::bind("127.0.0.1:3654"))
+//!     .service(Service::new("echo").request("echo", echo).open_to(Guests))
+//!     .run_until(tokio::signal::ctrl_c())
+//!     .await
+//! # }
+//! ```
+//!
+//! # Layout
+//!
+//! The way of a packet in: [`accept`] → [`setup`] → [`conn`] (`read`) → [`dispatch`] →
+//! [`bus`] → [`service`]. The way of a packet out: [`service`] → [`bus`] → [`rpc`] →
+//! [`session`] (`send`, `flow`) → [`conn`] (`write`).
+//!
+//! - [`gate`]: the gate, its builder, how it runs and stops.
+//! - [`listener`], [`accept`], [`admission`], [`setup`], [`tls`], [`transport`]: from a
+//!   socket to a connection.
+//! - [`conn`]: one connection's task.
+//! - [`session`]: sessions, users, groups.
+//! - [`shard`], [`clock`]: the runtimes, their timers, broadcasts.
+//! - [`dispatch`]: routing, and bindings to instances.
+//! - [`bus`]: the seam to services; [`rpc`]: what services may do to sessions.
+//! - [`service`]: the kit that services are written with.
+//! - [`store`]: where settings persist.
+//! - [`hooks`]: where a user's code plugs in.
+//! - [`limits`], [`stats`], [`budget`]: limits and defaults, counters, memory.
 
+mod accept;
+mod admission;
+mod budget;
 pub mod bus;
+mod clock;
+mod conn;
+mod dispatch;
+mod gate;
+mod hooks;
+pub mod limits;
+mod listener;
+mod log_limit;
+mod rpc;
+pub mod service;
+mod session;
+mod setup;
+mod shard;
+mod shared_packet;
+mod stats;
+pub mod store;
+mod tls;
+mod transport;
+mod watch;
+
+pub use bus::OpenTo::{self, Bound, Guests, Internal};
+pub use gate::Gate;
+pub use gate::builder::{GateBuilder, StartError};
+pub use gate::run::RunningGate;
+pub use hooks::{Credentials, Identity, Inbound, Refused};
+pub use limits::{GateLimits, Limits, Rate};
+pub use listener::{ListenError, ListenErrorKind, Listener, Tcp, WebSocket};
+pub use service::{Clients, Json, Service, Session, State};
+pub use session::{Backlog, LocalSession};
+pub use stats::Stats;
+pub use store::{MemoryStore, Store};
+pub use tidegate_protocol as protocol;
+pub use tidegate_protocol::{
+    CloseReason, Codec, ErrorCode, GateId, GroupName, Network, Packet, SessionId, Settings,
+    Snapshot, Topic, UserId,
+};
+pub use tls::{Tls, TlsError};

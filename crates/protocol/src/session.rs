@@ -264,7 +264,9 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let mut settings = Settings::new();
-        settings.merge([("name", "ada\n\u{1b}"), ("k", "")]).unwrap();
+        settings
+            .merge([("name", "ada\n\u{1b}"), ("k", "")])
+            .unwrap();
         Snapshot {
             id: SessionId(7),
             gate: GateId::new("gate-1").unwrap(),
@@ -308,11 +310,13 @@ mod tests {
         s.merge([("b", "3")]).unwrap();
         assert_eq!(s.get("b"), Some("3"));
         assert_eq!(kept.get("b"), Some("2"), "a clone does not change");
-        s.import(&Settings::try_from(BTreeMap::from([
-            ("a".to_owned(), "old".to_owned()),
-            ("c".to_owned(), "4".to_owned()),
-        ]))
-        .unwrap())
+        s.import(
+            &Settings::try_from(BTreeMap::from([
+                ("a".to_owned(), "old".to_owned()),
+                ("c".to_owned(), "4".to_owned()),
+            ]))
+            .unwrap(),
+        )
         .unwrap();
         assert_eq!((s.get("a"), s.get("c")), (Some("1"), Some("4")));
         let big = "x".repeat(MAX_SETTINGS);
@@ -325,7 +329,11 @@ mod tests {
     fn session_ids_are_32_hex_digits() {
         let id = SessionId(0xabc);
         assert_eq!(id.to_string().parse(), Ok(id));
-        assert!("+0000000000000000000000000000abc".parse::<SessionId>().is_err());
+        assert!(
+            "+0000000000000000000000000000abc"
+                .parse::<SessionId>()
+                .is_err()
+        );
         assert!("abc".parse::<SessionId>().is_err());
     }
 }

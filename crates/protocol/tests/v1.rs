@@ -53,7 +53,10 @@ fn lengths_below_the_header_are_refused() {
 fn length_over_the_limit_is_refused_from_two_bytes() {
     assert_eq!(
         V1.frame_len(&1001u16.to_le_bytes(), 1000),
-        Err(FrameError::TooLarge { len: 1001, max: 1000 })
+        Err(FrameError::TooLarge {
+            len: 1001,
+            max: 1000
+        })
     );
     assert_eq!(V1.frame_len(&1000u16.to_le_bytes(), 1000), Ok(Some(1000)));
     assert_eq!(V1.frame_len(&[1], 1000), Ok(None));
@@ -72,7 +75,10 @@ fn topic_beyond_the_frame() {
 fn a_message_must_have_the_announced_length() {
     assert!(matches!(
         V1.decode(&frame(8, 3, b"abc")),
-        Err(FrameError::LengthMismatch { announced: 8, actual: 7 })
+        Err(FrameError::LengthMismatch {
+            announced: 8,
+            actual: 7
+        })
     ));
 }
 

@@ -25,8 +25,11 @@ pub mod gate;
 pub mod local;
 pub mod responder;
 
-pub use gate::{GateEndpoint, GateError, GateReply, GateRequest, SessionOp, SessionReply};
+pub use gate::{
+    Connected, GateEndpoint, GateError, GateReply, GateRequest, Sent, SessionOp, SessionReply,
+};
 
+pub use local::LocalBus;
 pub use responder::Responder;
 
 /// How gates and services reach each other.

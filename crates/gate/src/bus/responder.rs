@@ -6,6 +6,8 @@ use tidegate_protocol::ErrorCode;
 use tokio::sync::oneshot;
 
 use super::{CallError, CallResult};
+use crate::dispatch::{self, HeldCall};
+use crate::session::LocalSession;
 
 /// Takes the answer to one call.
 ///
@@ -16,6 +18,7 @@ pub struct Responder(Option<Inner>);
 
 enum Inner {
     Channel(oneshot::Sender<CallResult>),
+    Session(LocalSession, u32, Option<Box<HeldCall>>),
     Boxed(Box<dyn FnOnce(CallResult) + Send>),
 }
 
@@ -24,6 +27,15 @@ impl Responder {
     pub fn channel() -> (Self, oneshot::Receiver<CallResult>) {
         let (tx, rx) = oneshot::channel();
         (Self(Some(Inner::Channel(tx))), rx)
+    }
+
+    /// A responder for call `number` of a session; `bound` if it goes to a bound instance.
+    pub(crate) fn session(
+        session: LocalSession,
+        number: u32,
+        bound: Option<Box<HeldCall>>,
+    ) -> Self {
+        Self(Some(Inner::Session(session, number, bound)))
     }
 
     /// A responder that hands the answer to `f`.
@@ -40,6 +52,9 @@ impl Responder {
         match self.0.take() {
             // A receiver that is gone has stopped waiting: a late answer is discarded.
             Some(Inner::Channel(tx)) => drop(tx.send(result)),
+            Some(Inner::Session(session, number, bound)) => {
+                dispatch::finish(&session, number, bound, result);
+            }
             Some(Inner::Boxed(f)) => f(result),
             None => {}
         }

@@ -40,6 +40,21 @@ pub enum Event<'a> {
     Close(Option<CloseFrame>),
 }
 
+impl Event<'_> {
+    /// The event without a tie to the decoder's input; copies only what is lent.
+    pub fn into_owned(self) -> Event<'static> {
+        match self {
+            Event::Message { text, payload } => Event::Message {
+                text,
+                payload: payload.into_owned(),
+            },
+            Event::Ping(payload) => Event::Ping(payload.into_owned()),
+            Event::Pong(payload) => Event::Pong(payload.into_owned()),
+            Event::Close(close) => Event::Close(close),
+        }
+    }
+}
+
 /// What a close frame says (RFC 6455 section 5.5.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseFrame {
@@ -66,6 +81,11 @@ impl Payload<'_> {
             Payload::Borrowed(bytes) => bytes.to_vec(),
             Payload::Owned(bytes) => bytes,
         }
+    }
+
+    /// The payload without a tie to the decoder's input; copies only what is lent.
+    pub fn into_owned(self) -> Payload<'static> {
+        Payload::Owned(self.into_vec())
     }
 }
 

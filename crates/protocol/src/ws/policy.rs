@@ -73,7 +73,10 @@ impl Policy {
     /// The first entry that could never match a request.
     pub fn validate(&self) -> Result<(), PolicyError> {
         let is_path = self.path.starts_with('/')
-            && self.path.bytes().all(|b| b.is_ascii_graphic() && !b"?#".contains(&b));
+            && self
+                .path
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"?#".contains(&b));
         if !is_path {
             return Err(PolicyError::Path(self.path.clone()));
         }
@@ -82,7 +85,11 @@ impl Policy {
         {
             return Err(PolicyError::Origin(bad.clone()));
         }
-        match self.subprotocols.iter().find(|name| !is_token(name.as_bytes())) {
+        match self
+            .subprotocols
+            .iter()
+            .find(|name| !is_token(name.as_bytes()))
+        {
             Some(bad) => Err(PolicyError::Subprotocol(bad.clone())),
             None => Ok(()),
         }
@@ -122,7 +129,9 @@ impl Origins {
             Origins::SameHost => Origin::parse(origin).is_some_and(|origin| origin.is_at(host)),
             Origins::List(list) if origin == "null" => list.iter().any(|entry| entry == "null"),
             Origins::List(list) => Origin::parse(origin).is_some_and(|origin| {
-                list.iter().filter_map(|entry| Origin::parse(entry)).any(|entry| entry == origin)
+                list.iter()
+                    .filter_map(|entry| Origin::parse(entry))
+                    .any(|entry| entry == origin)
             }),
         }
     }

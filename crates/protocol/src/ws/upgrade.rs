@@ -202,13 +202,19 @@ impl UpgradeError {
         let (status, headers) = match self.status() {
             403 => ("403 Forbidden", "Connection: close\r\n"),
             404 => ("404 Not Found", "Connection: close\r\n"),
-            405 => ("405 Method Not Allowed", "Allow: GET\r\nConnection: close\r\n"),
+            405 => (
+                "405 Method Not Allowed",
+                "Allow: GET\r\nConnection: close\r\n",
+            ),
             // RFC 9110 section 15.5.22 wants Upgrade, RFC 6455 section 4.4 the version.
             426 => (
                 "426 Upgrade Required",
                 "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: Upgrade, close\r\n",
             ),
-            431 => ("431 Request Header Fields Too Large", "Connection: close\r\n"),
+            431 => (
+                "431 Request Header Fields Too Large",
+                "Connection: close\r\n",
+            ),
             _ => ("400 Bad Request", "Connection: close\r\n"),
         };
         let body = format!("{self}\n");
@@ -302,7 +308,9 @@ fn read_headers(
     {
         return Err(UpgradeError::Body);
     }
-    let host = single("host").and_then(visible_text).ok_or(UpgradeError::Host)?;
+    let host = single("host")
+        .and_then(visible_text)
+        .ok_or(UpgradeError::Host)?;
     if !is_host(&host) {
         return Err(UpgradeError::Host);
     }
@@ -319,8 +327,13 @@ fn read_headers(
     if single("sec-websocket-version") != Some(b"13") {
         return Err(UpgradeError::WebSocketVersion);
     }
-    let key = single("sec-websocket-key").and_then(visible_text).ok_or(UpgradeError::Key)?;
-    if STANDARD.decode(&key).map_or(true, |bytes| bytes.len() != 16) {
+    let key = single("sec-websocket-key")
+        .and_then(visible_text)
+        .ok_or(UpgradeError::Key)?;
+    if STANDARD
+        .decode(&key)
+        .map_or(true, |bytes| bytes.len() != 16)
+    {
         return Err(UpgradeError::Key);
     }
     let subprotocols = list(headers, "sec-websocket-protocol")

@@ -1,0 +1,282 @@
+//! Options, and the way from an address to a connection.
+
+use std::time::Duration;
+
+use tidegate_protocol::{Topic, TopicError, V1};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::tls::TlsOptions;
+use crate::transport::stream::StreamTransport;
+use crate::transport::websocket::WebSocketTransport;
+use crate::url::GateUrl;
+
+/// What tungstenite reads into at once; allocated for the connection's life.
+const WS_READ_BUFFER: usize = 4096;
+/// Above what is ever queued there, so that only a flush writes.
+const WS_WRITE_BUFFER: usize = 4 * V1::MAX_FRAME;
+
+/// Options of a connection. Errors in them appear when connecting.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Builder {
+    url: String,
+    headers: Vec<(String, String)>,
+    tls: TlsOptions,
+    connect_timeout: Duration,
+    keepalive: Option<(String, Duration)>,
+    settings: Settings,
+}
+
+/// What the connection itself needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) request_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) send_queue: usize,
+    pub(crate) push_buffer: usize,
+    pub(crate) keepalive: Option<(Topic, Duration)>,
+}
+
+impl Builder {
+    pub(crate) fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            headers: Vec::new(),
+            tls: TlsOptions::default(),
+            connect_timeout: Duration::from_secs(10),
+            keepalive: None,
+            settings: Settings {
+                request_timeout: Duration::from_secs(10),
+                close_timeout: Duration::from_secs(2),
+                send_queue: 100,
+                push_buffer: 128,
+                keepalive: None,
+            },
+        }
+    }
+
+    /// One deadline over name resolution, TCP, TLS and WebSocket. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long [`Client::request`] waits for its answer. Default 10 s.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.request_timeout = timeout;
+        self
+    }
+
+    /// How long closing may take: sending what is queued, and the gate's goodbye.
+    /// Default 2 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.close_timeout = timeout;
+        self
+    }
+
+    /// How many packets may wait to be sent before [`Client::send`] waits itself.
+    /// Default 100, at least 1.
+    pub fn send_queue(mut self, packets: usize) -> Self {
+        self.settings.send_queue = packets.max(1);
+        self
+    }
+
+    /// How many packets are kept for a slow reader of [`Client::pushes`] before the
+    /// oldest are overwritten. Default 128, at least 1; rounded up to a power of two.
+    pub fn push_buffer(mut self, packets: usize) -> Self {
+        // The channel panics beyond usize::MAX / 2.
+        self.settings.push_buffer = packets.clamp(1, 1 << 20);
+        self
+    }
+
+    /// Sends an empty one-way packet of this topic whenever nothing has been sent for
+    /// `interval` (at least 1 ms). The plain protocol has no ping, so something has to be
+    /// agreed on with the services. Off by default; a TCP client that only listens needs
+    /// it, with an interval below the gate's heartbeat timeout (60 s by default).
+    pub fn keepalive(mut self, topic: &str, interval: Duration) -> Self {
+        self.keepalive = Some((topic.to_owned(), interval.max(Duration::from_millis(1))));
+        self
+    }
+
+    /// Trusts these PEM certificates too, beside the public roots.
+    pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.ca_pem.push(pem.into());
+        self
+    }
+
+    /// Trusts only what [`ca_pem`](Self::ca_pem) gives, not the public roots.
+    pub fn without_public_roots(mut self) -> Self {
+        self.tls.only_given_ca = true;
+        self
+    }
+
+    /// The name that the gate's certificate must be for, where it is not the address's host.
+    pub fn server_name(mut self, name: &str) -> Self {
+        self.tls.server_name = Some(name.to_owned());
+        self
+    }
+
+    /// Adds a header to the WebSocket request (`Authorization`, `Origin`, …). The headers
+    /// of the handshake itself cannot be given. Without effect on TCP.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Connects. Must be called within a Tokio runtime with I/O and time enabled.
+    pub async fn connect(self) -> Result<Client, Error> {
+        let limit = self.connect_timeout;
+        let connecting = async {
+            let url = GateUrl::parse(&self.url)?;
+            // What is wrong with the options shows before anything is sent.
+            let plan = self.plan(&url)?;
+            let socket = TcpStream::connect((url.host.as_str(), url.port))
+                .await
+                .map_err(Error::Connect)?;
+            // Writes are coalesced here already.
+            socket.set_nodelay(true).map_err(Error::Connect)?;
+            plan.establish(socket).await
+        };
+        within(limit, connecting).await
+    }
+
+    /// Connects over a stream that is open already, speaking TLS and WebSocket as the
+    /// address says. For tunnels, and for tests over [`tokio::io::duplex`].
+    pub async fn connect_over<S>(self, stream: S) -> Result<Client, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limit = self.connect_timeout;
+        let connecting = async {
+            let url = GateUrl::parse(&self.url)?;
+            self.plan(&url)?.establish(stream).await
+        };
+        within(limit, connecting).await
+    }
+
+    fn plan(&self, url: &GateUrl) -> Result<Plan, Error> {
+        let keepalive = match &self.keepalive {
+            Some((topic, interval)) => {
+                let topic = Topic::new(topic)?;
+                if V1::HEADER_LEN + topic.len() > V1::MAX_FRAME {
+                    return Err(TopicError::TooLong.into());
+                }
+                Some((topic, *interval))
+            }
+            None => None,
+        };
+        Ok(Plan {
+            tls: match url.tls {
+                true => Some(self.tls.connector(&url.host)?),
+                false => None,
+            },
+            upgrade: match url.websocket {
+                true => Some(self.upgrade(url)?),
+                false => None,
+            },
+            settings: Settings {
+                keepalive,
+                ..self.settings.clone()
+            },
+        })
+    }
+
+    fn upgrade(&self, url: &GateUrl) -> Result<Request, Error> {
+        let mut request = (&url.uri).into_client_request().map_err(upgrade_error)?;
+        for (name, value) in &self.headers {
+            let invalid = || Error::InvalidHeader(name.clone());
+            let header = HeaderName::try_from(name.as_str()).map_err(|_| invalid())?;
+            let value = HeaderValue::try_from(value.as_str()).map_err(|_| invalid())?;
+            let of_the_handshake = matches!(
+                header,
+                header::CONNECTION
+                    | header::UPGRADE
+                    | header::SEC_WEBSOCKET_KEY
+                    | header::SEC_WEBSOCKET_VERSION
+                    | header::SEC_WEBSOCKET_EXTENSIONS
+                    | header::CONTENT_LENGTH
+                    | header::TRANSFER_ENCODING
+            );
+            if of_the_handshake {
+                return Err(invalid());
+            }
+            if header == header::HOST {
+                request.headers_mut().insert(header, value);
+            } else {
+                request.headers_mut().append(header, value);
+            }
+        }
+        Ok(request)
+    }
+}
+
+async fn within(
+    limit: Duration,
+    connecting: impl Future<Output = Result<Client, Error>>,
+) -> Result<Client, Error> {
+    tokio::time::timeout(limit, connecting)
+        .await
+        .unwrap_or(Err(Error::ConnectTimeout(limit)))
+}
+
+/// Options that have been checked.
+struct Plan {
+    tls: Option<(
+        tokio_rustls::TlsConnector,
+        rustls::pki_types::ServerName<'static>,
+    )>,
+    upgrade: Option<Request>,
+    settings: Settings,
+}
+
+impl Plan {
+    async fn establish<S>(mut self, stream: S) -> Result<Client, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match self.tls.take() {
+            Some((connector, name)) => {
+                let stream = connector.connect(name, stream).await.map_err(Error::Tls)?;
+                self.speak(stream).await
+            }
+            None => self.speak(stream).await,
+        }
+    }
+
+    async fn speak<S>(self, stream: S) -> Result<Client, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(request) = self.upgrade else {
+            return Ok(Client::start(StreamTransport::new(stream), self.settings));
+        };
+        let config = WebSocketConfig::default()
+            .read_buffer_size(WS_READ_BUFFER)
+            .write_buffer_size(WS_WRITE_BUFFER)
+            .max_message_size(Some(V1::MAX_FRAME))
+            .max_frame_size(Some(V1::MAX_FRAME));
+        let (socket, _response) =
+            tokio_tungstenite::client_async_with_config(request, stream, Some(config))
+                .await
+                .map_err(upgrade_error)?;
+        Ok(Client::start(
+            WebSocketTransport::new(socket),
+            self.settings,
+        ))
+    }
+}
+
+fn upgrade_error(error: tungstenite::Error) -> Error {
+    match error {
+        tungstenite::Error::Http(response) => Error::UpgradeRefused(response.status().as_u16()),
+        other => Error::Upgrade(Box::new(other)),
+    }
+}

@@ -1,0 +1,91 @@
+//! Accepts connections and hands them to shards.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream as TokioStream;
+
+use crate::admission::Place;
+use crate::gate::GateInner;
+use crate::listener::Endpoint;
+use crate::setup;
+use crate::transport::{self, Transport};
+
+/// First and longest pause after an accept that failed for want of resources.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Accepts until the task is aborted; dropping the future closes the listener.
+pub(crate) async fn accept(gate: Arc<GateInner>, socket: TcpListener, endpoint: Arc<Endpoint>) {
+    #[expect(
+        deprecated,
+        reason = "unsound for types whose descriptor may change; a std listener's does not"
+    )]
+    let socket = match AsyncFd::new(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(listener = %endpoint.name, %error, "cannot watch the listener");
+            return;
+        }
+    };
+    let mut pause = BACK_OFF.0;
+    loop {
+        match next(&socket).await {
+            Ok((stream, peer)) => {
+                pause = BACK_OFF.0;
+                admit(&gate, &endpoint, stream, peer);
+            }
+            // The client was gone before we came.
+            Err(e) if is_about_one_connection(&e) => {}
+            Err(error) => {
+                gate.counters().accept_errors.add(1);
+                if gate.accept_log.allows() {
+                    tracing::warn!(listener = %endpoint.name, %error, ?pause, "cannot accept; pausing");
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(BACK_OFF.1);
+            }
+        }
+    }
+}
+
+async fn next(socket: &AsyncFd<TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        let mut ready = socket.readable().await?;
+        if let Ok(result) = ready.try_io(|socket| socket.get_ref().accept()) {
+            return result;
+        }
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+fn admit(gate: &Arc<GateInner>, endpoint: &Arc<Endpoint>, stream: TcpStream, peer: SocketAddr) {
+    let shard = gate.quietest_shard();
+    shard.counters.accepted.add(1);
+    let Some(place) = Place::take(gate, peer.ip()) else {
+        shard.counters.turned_away.add(1);
+        if gate.accept_log.allows() {
+            tracing::warn!(listener = %endpoint.name, ip = %peer.ip(), "connection limit reached; turned away");
+        }
+        return;
+    };
+    if let Err(error) = transport::prepare(&stream) {
+        tracing::debug!(%error, "a socket could not be prepared");
+        return;
+    }
+    let (gate, endpoint) = (gate.clone(), endpoint.clone());
+    setup::spawn(gate, shard, endpoint, peer, place, move || {
+        Ok(Transport::Tcp(TokioStream::from_std(stream)?))
+    });
+}

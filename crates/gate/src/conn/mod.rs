@@ -1,0 +1,434 @@
+//! Connections: one task each, polled on its shard.
+//!
+//! - This file: what a connection holds, and the order of one poll: read, write, timers.
+//! - [`read`]: bytes in, packets to [`dispatch`](crate::dispatch).
+//! - [`write`]: the session's queue, encoded, out.
+//! - [`close`]: flush, say why, close, linger.
+//! - [`wire`]: frames of a stream or of a WebSocket.
+//!
+//! An idle connection holds the socket, a reference to its session and a few numbers.
+//! Bytes are read into a buffer shared by the thread; only what must be kept until the
+//! next poll (a partial frame, bytes that the socket did not take) lives in [`Kept`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tidegate_protocol::{CloseReason, ErrorCode, Packet};
+
+use crate::admission::Place;
+use crate::clock::Tick;
+use crate::session::LocalSession;
+use crate::session::flow::{Closing, Phase};
+use crate::transport::{Peer, Transport};
+
+mod close;
+mod rate;
+mod read;
+mod scratch;
+mod wire;
+mod write;
+
+use rate::Bucket;
+use wire::Wire;
+
+/// Rounds of reading and writing before other connections get their turn.
+const ROUNDS: usize = 8;
+/// How often a peer is looked after while its bytes are not read.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// See the module.
+pub(crate) struct Connection {
+    io: Transport,
+    wire: Wire,
+    session: LocalSession,
+    kept: Option<Box<Kept>>,
+    state: State,
+    /// When the last byte came in.
+    last_read: Tick,
+    /// Since when the socket takes nothing.
+    blocked_since: Tick,
+    /// When the shard will wake us.
+    armed: Tick,
+    /// Our place in the shard's index.
+    slot: u32,
+    /// Why reading is suspended, if it is. The heartbeat clock stands still meanwhile.
+    paused: Pause,
+    /// Pinged since the last byte came in.
+    pinged: bool,
+    _place: Place,
+}
+
+/// What a connection keeps from one poll to the next, while there is something to keep.
+#[derive(Default)]
+struct Kept {
+    /// Received, not yet decoded: a partial frame, or frames read before a pause.
+    input: Vec<u8>,
+    /// Since when `input` or the WebSocket decoder holds a part of a frame.
+    partial_since: Option<Tick>,
+    /// Encoded, not yet written.
+    output: Vec<u8>,
+    /// Where packets end in `output`, with their sizes.
+    ends: Vec<(u32, u32)>,
+    /// Control frames that wait for the next write.
+    control: Vec<u8>,
+    /// A receive or route hook at work on a packet.
+    hook: Option<BoxFuture<'static, Option<Packet>>>,
+    /// The code of the client's close frame: goes back to it.
+    reply_code: Option<u16>,
+    /// Rate limits, where the listener has some.
+    buckets: Option<Box<[Bucket; 2]>>,
+    /// Bytes last told to the gate's budget.
+    published: u32,
+}
+
+impl Kept {
+    fn is_empty(&self) -> bool {
+        self.input.is_empty()
+            && self.output.is_empty()
+            && self.control.is_empty()
+            && self.partial_since.is_none()
+            && self.hook.is_none()
+            && self.reply_code.is_none()
+            && self
+                .buckets
+                .as_deref()
+                .is_none_or(|b| b.iter().all(Bucket::is_full))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Writes what is queued, then says why.
+    Flushing(CloseReason, Tick),
+    /// The close frame is on its way.
+    Saying(CloseReason, Tick),
+    /// Our side is being closed.
+    ShuttingDown(CloseReason, Tick),
+    /// Waits for the peer's side, so that what was written is not taken back.
+    Lingering(CloseReason, Tick),
+    Done(CloseReason),
+}
+
+/// Why nothing is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    No,
+    /// Calls in flight and answers queued have reached the limit.
+    Tasks,
+    /// A hook is at work, a rate limit has no token, or pongs wait to be written.
+    Other,
+}
+
+/// What one step of a poll came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Nothing more can be done until something wakes us.
+    Blocked,
+    /// There may be more.
+    More,
+    /// The connection is to be closed.
+    Close(CloseReason),
+    /// The connection is broken.
+    Broken(CloseReason),
+}
+
+impl Connection {
+    /// A connection that is ready; `early` came in behind the set-up.
+    pub(crate) fn new(io: Transport, session: LocalSession, early: Vec<u8>, place: Place) -> Self {
+        let shard = session.core().shard.clone();
+        let now = shard.clock.now();
+        let mut connection = Self {
+            io,
+            wire: Wire::new(&session.core().endpoint),
+            slot: shard.attach(session.clone()),
+            session,
+            kept: None,
+            state: State::Open,
+            last_read: now,
+            blocked_since: Tick::NEVER,
+            armed: Tick::NEVER,
+            paused: Pause::No,
+            pinged: false,
+            _place: place,
+        };
+        if !early.is_empty() {
+            connection.kept().input = early;
+        }
+        connection
+    }
+
+    fn kept(&mut self) -> &mut Kept {
+        self.kept.get_or_insert_default()
+    }
+
+    fn now(&self) -> Tick {
+        self.session.core().shard.clock.now()
+    }
+
+    /// One poll: takes a close request, reads and writes in turns, looks at the timers.
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut phase = self.session.core().flow.lock().begin();
+        for _ in 0..ROUNDS {
+            self.take_close_request(phase);
+            let read = match self.state {
+                State::Open => self.poll_read(cx),
+                _ => Step::Blocked,
+            };
+            self.take(read);
+            let write = match self.state {
+                State::Open | State::Flushing(..) | State::Saying(..) => self.poll_write(cx),
+                _ => Step::Blocked,
+            };
+            self.take(write);
+            self.poll_close(cx);
+            self.check_timers();
+            if let State::Done(reason) = self.state {
+                self.finish(reason);
+                return Poll::Ready(());
+            }
+            if read == Step::More {
+                phase = self.session.core().flow.lock().begin();
+                continue;
+            }
+            self.arm();
+            if self.fall_asleep(cx, phase) {
+                return Poll::Pending;
+            }
+            phase = self.session.core().flow.lock().begin();
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn take_close_request(&mut self, phase: Phase) {
+        if let (State::Open, Phase::Closing(closing)) = (self.state, phase) {
+            self.begin_close(closing.reason);
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Blocked | Step::More => {}
+            Step::Close(reason) => {
+                if self.state == State::Open {
+                    let closing = Closing {
+                        reason,
+                        finish_calls: false,
+                    };
+                    self.session.core().flow.lock().close(closing);
+                    self.begin_close(reason);
+                }
+            }
+            Step::Broken(reason) => self.state = State::Done(self.reason_or(reason)),
+        }
+    }
+
+    /// The reason a close began with, if one did.
+    fn reason_or(&self, reason: CloseReason) -> CloseReason {
+        match self.state {
+            State::Open => reason,
+            State::Flushing(first, _)
+            | State::Saying(first, _)
+            | State::ShuttingDown(first, _)
+            | State::Lingering(first, _)
+            | State::Done(first) => first,
+        }
+    }
+
+    /// Goes to sleep unless something happened meanwhile that needs another look.
+    fn fall_asleep(&mut self, cx: &Context<'_>, seen: Phase) -> bool {
+        let core = self.session.core();
+        let waits_for_task = self.paused == Pause::Tasks;
+        let open = matches!(
+            self.state,
+            State::Open | State::Flushing(..) | State::Saying(..)
+        );
+        let blocked = !open || self.blocked_since != Tick::NEVER;
+        let limit = core.endpoint.limits.concurrent_tasks;
+        let mut flow = core.flow.lock();
+        let seen = if open { seen } else { flow.phase };
+        flow.sleep(cx.waker(), blocked, waits_for_task, limit, seen)
+    }
+
+    // --- timers
+
+    /// Acts on every deadline that has passed.
+    fn check_timers(&mut self) {
+        let now = self.now();
+        if now < self.armed {
+            // Nothing is due before the tick that the shard will wake us at.
+            return;
+        }
+        self.armed = Tick::NEVER;
+        self.expire_calls(now);
+        let limits = &self.session.core().endpoint.limits;
+        let (heartbeat, partial, write) = (
+            limits.heartbeat_timeout,
+            limits.partial_frame_timeout,
+            limits.write_timeout,
+        );
+        if self.blocked_since != Tick::NEVER && self.blocked_since.plus(write) <= now {
+            self.state = State::Done(self.reason_or(CloseReason::Slow));
+        }
+        match self.state {
+            State::Open if self.paused != Pause::No => match self.io.look() {
+                Peer::There => {}
+                Peer::Left if self.has_input() => {}
+                Peer::Left => self.take(Step::Close(CloseReason::ConnectionLost)),
+                Peer::Lost => self.take(Step::Broken(CloseReason::ConnectionLost)),
+            },
+            State::Open => {
+                if self.last_read.plus(heartbeat) <= now {
+                    self.take(Step::Close(CloseReason::HeartbeatTimeout));
+                } else if self.partial_since().is_some_and(|t| t.plus(partial) <= now) {
+                    self.take(Step::Close(CloseReason::PartialFrameTimeout));
+                }
+            }
+            State::Flushing(reason, deadline)
+            | State::Saying(reason, deadline)
+            | State::ShuttingDown(reason, deadline)
+            | State::Lingering(reason, deadline) => {
+                if deadline <= now {
+                    self.state = State::Done(reason);
+                }
+            }
+            State::Done(_) => {}
+        }
+        if self.state == State::Open && self.bind_deadline().is_some_and(|t| t <= now) {
+            self.take(Step::Close(CloseReason::BindDeadline));
+        }
+    }
+
+    /// Answers calls whose time has passed: what came of them is not known.
+    fn expire_calls(&mut self, now: Tick) {
+        let core = self.session.core();
+        let expired = {
+            let mut flow = core.flow.lock();
+            match flow.first_deadline() <= now {
+                true => flow.expire_calls(now),
+                false => return,
+            }
+        };
+        for call in expired {
+            self.session
+                .packet_error(&call.topic, &ErrorCode::OUTCOME_UNKNOWN.into());
+        }
+    }
+
+    fn bind_deadline(&self) -> Option<Tick> {
+        let core = self.session.core();
+        let deadline = core.endpoint.limits.bind_deadline?;
+        self.session.is_guest().then(|| core.began.plus(deadline))
+    }
+
+    fn partial_since(&self) -> Option<Tick> {
+        self.kept.as_ref()?.partial_since
+    }
+
+    /// The first tick at which something may have to be done.
+    fn next_deadline(&self) -> Tick {
+        let core = self.session.core();
+        let limits = &core.endpoint.limits;
+        let mut next = core.flow.lock().first_deadline();
+        let mut sooner = |at: Tick| next = next.min(at);
+        if self.blocked_since != Tick::NEVER {
+            sooner(self.blocked_since.plus(limits.write_timeout));
+        }
+        match self.state {
+            State::Open if self.paused != Pause::No => {
+                sooner(self.now().plus(LOOK_EVERY));
+                if let Some(refill) = self.refill_at() {
+                    sooner(refill);
+                }
+            }
+            State::Open => {
+                let half = limits.heartbeat_timeout / 2;
+                sooner(match self.wire.is_ws() && !self.pinged {
+                    true => self.last_read.plus(half),
+                    false => self.last_read.plus(limits.heartbeat_timeout),
+                });
+                if let Some(since) = self.partial_since() {
+                    sooner(since.plus(limits.partial_frame_timeout));
+                }
+            }
+            State::Flushing(_, at)
+            | State::Saying(_, at)
+            | State::ShuttingDown(_, at)
+            | State::Lingering(_, at) => sooner(at),
+            State::Done(_) => {}
+        }
+        if self.state == State::Open {
+            if let Some(at) = self.bind_deadline() {
+                sooner(at);
+            }
+        }
+        next
+    }
+
+    fn arm(&mut self) {
+        let next = self.next_deadline();
+        if next < self.armed {
+            self.armed = next;
+            self.session.core().shard.wake_at(next, self.slot);
+        }
+    }
+
+    // --- the end
+
+    /// Tells the gate's budget what is kept, and drops the box if nothing is.
+    fn account(&mut self) {
+        let budget = &self.session.core().gate.budget;
+        let decoding = self.wire.buffered();
+        if let Some(kept) = &mut self.kept {
+            let held = kept.input.len() + kept.output.len() + kept.control.len() + decoding;
+            budget.publish(&mut kept.published, held as u32);
+            if kept.is_empty() && kept.published == 0 {
+                self.kept = None;
+            }
+        }
+    }
+
+    fn finish(&mut self, reason: CloseReason) {
+        let core = self.session.core();
+        core.shard.detach(self.slot);
+        let mut unwritten = (0, 0);
+        let mut hook = None;
+        if let Some(kept) = &mut self.kept {
+            core.gate.budget.publish(&mut kept.published, 0);
+            unwritten.0 = kept.ends.len() as u64;
+            unwritten.1 = kept.ends.iter().map(|(_, size)| u64::from(*size)).sum();
+            hook = kept.hook.take();
+        }
+        let session = self.session.clone();
+        core.shard.spawn(async move {
+            // A packet that a hook has at hand was accepted: it is served before the
+            // services hear of the end.
+            if let Some(hook) = hook {
+                if let Some(packet) = hook.await {
+                    crate::dispatch::dispatch(&session, packet);
+                }
+            }
+            session.end(reason, unwritten).await;
+        });
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.step(cx)
+    }
+}
+
+impl Connection {
+    fn count_in(&self, packets: u64) {
+        let core = self.session.core();
+        core.received.fetch_add(packets, Ordering::Relaxed);
+        core.counters().packets_in.add(packets);
+    }
+}

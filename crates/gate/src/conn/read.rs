@@ -1,0 +1,312 @@
+//! The way in: bytes to packets to [`dispatch`], within limits that are kept by not
+//! reading.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use tidegate_protocol::ws::encode_pong;
+use tidegate_protocol::{CloseReason, ErrorCode, Packet};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::rate::Bucket;
+use super::scratch;
+use super::wire::Item;
+use super::{Connection, Pause, Step};
+use crate::clock::Tick;
+use crate::dispatch::dispatch;
+use crate::hooks::{Inbound, guarded};
+use crate::session::LocalSession;
+
+/// Bytes of pongs that may wait for a socket that takes nothing; then the client is
+/// not answered until it reads.
+const MAX_CONTROL: usize = 2048;
+
+impl Connection {
+    /// Reads once and serves what came. [`Step::More`] if there may be more to read.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Step {
+        self.poll_hook(cx);
+        if self.has_input() {
+            let mut input = std::mem::take(&mut self.kept().input);
+            let result = self.serve(cx, &mut input);
+            let step = self.keep(input, result);
+            if step != Step::More {
+                return step;
+            }
+        }
+        if self.is_paused() {
+            return Step::Blocked;
+        }
+        let len = self.session.core().endpoint.limits.read_buffer;
+        scratch::with_read(len, |buffer| {
+            let mut target = ReadBuf::new(buffer);
+            match Pin::new(&mut self.io).poll_read(cx, &mut target) {
+                Poll::Pending => Step::Blocked,
+                Poll::Ready(Err(error)) => {
+                    let text = error.to_string();
+                    self.session
+                        .with_extra(|extra| extra.last_error = Some(text));
+                    Step::Broken(CloseReason::ConnectionLost)
+                }
+                Poll::Ready(Ok(())) => {
+                    let n = target.filled().len();
+                    match n {
+                        0 => self.end_of_input(),
+                        n => self.take_bytes(cx, &mut buffer[..n]),
+                    }
+                }
+            }
+        })
+    }
+
+    /// The client has closed its side. Between two frames of a stream that is a
+    /// goodbye; in the middle of one, or without a close frame, it is a loss.
+    fn end_of_input(&mut self) -> Step {
+        let whole = self.partial_since().is_none() && !self.wire.is_ws();
+        Step::Close(match whole {
+            true => CloseReason::ClientLeft,
+            false => CloseReason::ConnectionLost,
+        })
+    }
+
+    fn take_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Step {
+        self.last_read = self.now();
+        self.pinged = false;
+        let core = self.session.core();
+        core.counters().bytes_in.add(bytes.len() as u64);
+        if core.endpoint.limits.byte_rate.is_some() {
+            self.buckets()[1].take(bytes.len() as u32);
+        }
+        let kept = self.kept.as_deref_mut();
+        if let Some(kept) = kept.filter(|kept| !kept.input.is_empty()) {
+            // The rest of a frame that has begun.
+            let mut input = std::mem::take(&mut kept.input);
+            input.extend_from_slice(bytes);
+            let result = self.serve(cx, &mut input);
+            return self.keep(input, result);
+        }
+        match self.serve(cx, bytes) {
+            Ok(used) => {
+                if used < bytes.len() {
+                    self.kept().input = bytes[used..].to_vec();
+                }
+                self.account();
+                self.after_read()
+            }
+            Err(step) => step,
+        }
+    }
+
+    /// Puts back what was not served of an input that is kept.
+    fn keep(&mut self, mut input: Vec<u8>, result: Result<usize, Step>) -> Step {
+        match result {
+            Ok(used) => {
+                if used < input.len() {
+                    input.drain(..used);
+                    self.kept().input = input;
+                }
+                self.account();
+                self.after_read()
+            }
+            Err(step) => step,
+        }
+    }
+
+    fn after_read(&self) -> Step {
+        // When the gate is short of memory, frames in the making go first.
+        if self.partial_since().is_some() && self.session.core().gate.budget.is_spent() {
+            return Step::Close(CloseReason::MemoryPressure);
+        }
+        match self.paused {
+            Pause::No => Step::More,
+            Pause::Tasks | Pause::Other => Step::Blocked,
+        }
+    }
+
+    /// Serves frames from `input` until it is used up or reading must pause. Answers
+    /// how many bytes were used.
+    fn serve(&mut self, cx: &mut Context<'_>, input: &mut [u8]) -> Result<usize, Step> {
+        let mut used = 0;
+        let endpoint = self.session.core().endpoint.clone();
+        let mut served = 0;
+        let result = loop {
+            if used == input.len() {
+                self.note_partial(self.wire.in_progress());
+                break Ok(used);
+            }
+            if self.is_paused() {
+                break Ok(used);
+            }
+            match self.wire.next(&endpoint, &mut input[used..]) {
+                Ok((n, item)) => {
+                    used += n;
+                    match item {
+                        Item::Packet(packet) => {
+                            served += 1;
+                            self.note_partial(false);
+                            self.serve_packet(cx, packet);
+                        }
+                        Item::Ping(payload) => self.pong(&payload),
+                        Item::Quiet => {}
+                        Item::Close(code) => {
+                            self.kept().reply_code = Some(code);
+                            break Err(Step::Close(CloseReason::ClientLeft));
+                        }
+                        Item::Partial => {
+                            self.note_partial(true);
+                            if n == 0 {
+                                break Ok(used);
+                            }
+                        }
+                    }
+                }
+                Err(reason) => break Err(Step::Close(reason)),
+            }
+        };
+        if served > 0 {
+            self.count_in(served);
+        }
+        result
+    }
+
+    fn note_partial(&mut self, partial: bool) {
+        match (partial, self.kept.as_deref_mut()) {
+            (true, _) => {
+                let now = self.now();
+                self.kept().partial_since.get_or_insert(now);
+            }
+            (false, Some(kept)) => kept.partial_since = None,
+            (false, None) => {}
+        }
+    }
+
+    fn serve_packet(&mut self, cx: &mut Context<'_>, packet: Packet) {
+        if self.session.core().endpoint.limits.packet_rate.is_some() {
+            self.buckets()[0].take(1);
+        }
+        let hooks = &self.session.core().gate.hooks;
+        if hooks.receive.is_none() && hooks.route.is_none() {
+            return dispatch(&self.session, packet);
+        }
+        let hook = inbound(self.session.clone(), packet).boxed();
+        self.kept().hook = Some(hook);
+        self.poll_hook(cx);
+    }
+
+    /// Lets a hook that is at work on a packet go on.
+    fn poll_hook(&mut self, cx: &mut Context<'_>) {
+        let Some(hook) = self.kept.as_mut().and_then(|kept| kept.hook.as_mut()) else {
+            return;
+        };
+        if let Poll::Ready(packet) = hook.as_mut().poll(cx) {
+            self.kept().hook = None;
+            if let Some(packet) = packet {
+                dispatch(&self.session, packet);
+            }
+        }
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        self.session.core().counters().pings.add(1);
+        if self.session.core().endpoint.limits.packet_rate.is_some() {
+            self.buckets()[0].take(1);
+        }
+        encode_pong(&mut self.kept().control, payload);
+    }
+
+    // --- pausing
+
+    /// Whether reading must wait, for a reason found out now. Nothing is read, and the
+    /// heartbeat clock stands still, until it need not any more.
+    fn is_paused(&mut self) -> bool {
+        let core = self.session.core();
+        let limit = core.endpoint.limits.concurrent_tasks;
+        let full = core.flow.lock().free_tasks(limit) == 0;
+        let pause = if full {
+            Pause::Tasks
+        } else if self.has_other_pause() || !self.has_tokens() {
+            Pause::Other
+        } else {
+            Pause::No
+        };
+        if self.paused != Pause::No && pause == Pause::No {
+            let now = self.now();
+            self.last_read = now;
+            if let Some(since) = self.kept.as_mut().and_then(|k| k.partial_since.as_mut()) {
+                *since = now;
+            }
+        }
+        self.paused = pause;
+        pause != Pause::No
+    }
+
+    fn has_other_pause(&self) -> bool {
+        self.kept
+            .as_deref()
+            .is_some_and(|kept| kept.hook.is_some() || kept.control.len() > MAX_CONTROL)
+    }
+
+    fn has_tokens(&mut self) -> bool {
+        let now = self.now();
+        let kept = self.kept.as_deref_mut();
+        let buckets = kept.and_then(|kept| kept.buckets.as_deref_mut());
+        buckets.is_none_or(|buckets| buckets.iter_mut().all(|b| b.has_some(now)))
+    }
+
+    /// When a rate limit lets reading go on.
+    pub(super) fn refill_at(&self) -> Option<Tick> {
+        let buckets = self.kept.as_ref()?.buckets.as_deref()?;
+        let waits = buckets.iter().filter(|b| b.is_spent()).map(Bucket::next);
+        waits.max()
+    }
+
+    fn buckets(&mut self) -> &mut [Bucket; 2] {
+        let now = self.now();
+        let limits = &self.session.core().endpoint.limits;
+        let (packets, bytes) = (limits.packet_rate, limits.byte_rate);
+        self.kept()
+            .buckets
+            .get_or_insert_with(|| Box::new([Bucket::new(packets, now), Bucket::new(bytes, now)]))
+    }
+
+    pub(super) fn has_input(&self) -> bool {
+        self.kept
+            .as_ref()
+            .is_some_and(|kept| !kept.input.is_empty())
+    }
+}
+
+/// Runs the receive and route hooks on a packet; answers what is left for the router.
+async fn inbound(session: LocalSession, packet: Packet) -> Option<Packet> {
+    let gate = &session.core().gate;
+    let mut packet = packet;
+    let hooks = [
+        ("receive", &gate.hooks.receive),
+        ("route", &gate.hooks.route),
+    ];
+    for (what, hook) in hooks {
+        let Some(hook) = hook else { continue };
+        // The route hook sees topics of the router's grammar only.
+        if what == "route" && packet.topic.route().is_err() {
+            continue;
+        }
+        let topic = packet.topic.clone();
+        match guarded(what, gate, || hook(session.clone(), packet)).await {
+            Some(Ok(Inbound::Pass(passed))) => packet = passed,
+            Some(Ok(Inbound::Answer(answer))) => {
+                session.send_answer(answer);
+                return None;
+            }
+            Some(Ok(Inbound::Handled)) => return None,
+            Some(Err(error)) => {
+                session.packet_error(&topic, &error);
+                return None;
+            }
+            None => {
+                session.packet_error(&topic, &ErrorCode::INTERNAL.into());
+                return None;
+            }
+        }
+    }
+    Some(packet)
+}

@@ -1,0 +1,222 @@
+//! The gate: one node.
+//!
+//! - This file: what a gate holds, and its handle.
+//! - [`builder`]: how one is built and started.
+//! - [`run`]: how it runs and stops.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tidegate_protocol::{CloseReason, ErrorCode, GateId, GroupName, Packet, SessionId, UserId};
+use tokio::time::Instant;
+
+use crate::admission::Admission;
+use crate::budget::Budget;
+use crate::bus::gate::Sent;
+use crate::bus::{Bus, Connected, GateEndpoint, GateError, GateRequest, SessionOp, SessionReply};
+use crate::hooks::Hooks;
+use crate::limits::GateLimits;
+use crate::log_limit::LogLimit;
+use crate::rpc;
+use crate::service::Clients;
+use crate::session::LocalSession;
+use crate::session::table::{Groups, Table, Users};
+use crate::shard::Shard;
+use crate::stats::{Counters, Stats};
+use crate::store::keeper::Keeper;
+
+pub(crate) mod builder;
+pub(crate) mod run;
+
+/// What the parts of a gate share.
+pub(crate) struct GateInner {
+    pub(crate) id: GateId,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) hooks: Hooks,
+    pub(crate) limits: GateLimits,
+    pub(crate) shards: Arc<[Arc<Shard>]>,
+    pub(crate) sessions: Table,
+    pub(crate) users: Users,
+    pub(crate) groups: Groups,
+    pub(crate) admission: Admission,
+    pub(crate) budget: Budget,
+    pub(crate) store: Keeper,
+    /// Lines about packets that were not served.
+    pub(crate) error_log: LogLimit,
+    /// Lines about connections turned away.
+    pub(crate) accept_log: LogLimit,
+    ready: AtomicBool,
+    stop_by: OnceLock<Instant>,
+}
+
+impl GateInner {
+    /// The shard with the fewest connections.
+    pub(crate) fn quietest_shard(&self) -> Arc<Shard> {
+        let quietest = self.shards.iter().min_by_key(|shard| shard.len());
+        // A gate has at least one shard.
+        quietest.unwrap_or(&self.shards[0]).clone()
+    }
+
+    /// For what does not happen on a shard.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shards[0].counters
+    }
+
+    /// How long anything may still take: without end while the gate is not stopping.
+    pub(crate) fn time_until_stopped(&self) -> Duration {
+        match self.stop_by.get() {
+            None => Duration::MAX,
+            Some(at) => at.saturating_duration_since(Instant::now()),
+        }
+    }
+}
+
+/// A gate's handle: sessions, counters, and the RPC surface that services see too.
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Gate(pub(crate) Arc<GateInner>);
+
+impl Gate {
+    /// Begins to build a gate.
+    pub fn builder() -> builder::GateBuilder {
+        builder::GateBuilder::new()
+    }
+
+    /// The gate's id.
+    pub fn id(&self) -> &GateId {
+        &self.0.id
+    }
+
+    /// What the whole gate allows.
+    pub fn limits(&self) -> &GateLimits {
+        &self.0.limits
+    }
+
+    /// The bus it is on.
+    pub fn bus(&self) -> Arc<dyn Bus> {
+        self.0.bus.clone()
+    }
+
+    /// Whether it takes clients: listeners are open and it is not stopping.
+    pub fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::Acquire)
+    }
+
+    // --- the session table
+
+    /// A session of this gate.
+    pub fn session(&self, id: SessionId) -> Option<LocalSession> {
+        self.0.sessions.get(id)
+    }
+
+    /// Every session of this gate.
+    pub fn sessions(&self) -> impl Iterator<Item = LocalSession> {
+        self.0.sessions.all()
+    }
+
+    /// Number of sessions.
+    pub fn session_count(&self) -> usize {
+        self.0.sessions.len()
+    }
+
+    /// Number of connections, those in set-up too.
+    pub fn connection_count(&self) -> usize {
+        self.0.admission.connections()
+    }
+
+    /// The sessions bound to a user.
+    pub fn user_sessions(&self, user: &UserId) -> Vec<LocalSession> {
+        self.0.users.get(user)
+    }
+
+    /// The sessions in a group.
+    pub fn group_sessions(&self, group: &GroupName) -> Vec<LocalSession> {
+        self.0.groups.get(group)
+    }
+
+    /// Closes every session. Answers how many this call closed.
+    pub fn close_all(&self, reason: CloseReason) -> usize {
+        self.sessions()
+            .filter(|session| session.close(reason))
+            .count()
+    }
+
+    // --- the RPC surface, on this gate only
+
+    /// Applies an operation to a session, as a service would.
+    pub fn apply(
+        &self,
+        session: SessionId,
+        op: SessionOp,
+    ) -> BoxFuture<'static, Result<SessionReply, GateError>> {
+        GateEndpoint::session(&*self.0, session, op)
+    }
+
+    /// Sends to every session. Answers how many took it, by kind.
+    pub async fn broadcast(&self, packet: Packet) -> Result<Sent, GateError> {
+        rpc::sent(self.0.gate(GateRequest::Broadcast(packet)).await)
+    }
+
+    /// Sends to every session bound to `user`.
+    pub async fn send_to_user(&self, user: UserId, packet: Packet) -> Result<Sent, GateError> {
+        rpc::sent(self.0.gate(GateRequest::SendToUser(user, packet)).await)
+    }
+
+    /// Sends to every session in `group`.
+    pub async fn send_to_group(&self, group: GroupName, packet: Packet) -> Result<Sent, GateError> {
+        rpc::sent(self.0.gate(GateRequest::SendToGroup(group, packet)).await)
+    }
+
+    /// Whether a session of this gate lives.
+    pub fn connected(&self, session: SessionId) -> Connected {
+        self.session(session)
+            .map_or(Connected::Gone, |session| session.connected())
+    }
+
+    /// The same across all gates of the bus.
+    pub fn clients(&self) -> Clients {
+        Clients::new(self.bus())
+    }
+
+    /// Forgets what the store keeps for `user`.
+    pub async fn forget(&self, user: &UserId) -> Result<(), GateError> {
+        self.0.store.delete(user).await
+    }
+
+    // --- counters
+
+    /// Counters since the gate began.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for shard in self.0.shards.iter() {
+            shard.counters.add_to(&mut stats);
+        }
+        stats
+    }
+
+    /// Connections and sessions that ended for `reason`.
+    pub fn closed(&self, reason: CloseReason) -> u64 {
+        let shards = self.0.shards.iter();
+        shards.map(|shard| shard.counters.closed.get(reason)).sum()
+    }
+
+    /// Packets that were not served, by code; those of services share one counter.
+    pub fn packet_errors(&self, code: ErrorCode) -> u64 {
+        let shards = self.0.shards.iter();
+        shards.map(|shard| shard.counters.errors.get(code)).sum()
+    }
+
+    /// Bytes that outbound queues and partial frames hold, within 4 KiB for each.
+    pub fn memory_used(&self) -> u64 {
+        self.0.budget.used()
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Gate").field(&self.0.id).finish()
+    }
+}

@@ -1,0 +1,257 @@
+//! How a gate runs and stops.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tidegate_protocol::CloseReason;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::builder::{GateBuilder, StartError};
+use super::{Gate, GateInner};
+use crate::accept::accept;
+use crate::admission::{Admission, Place};
+use crate::budget::Budget;
+use crate::bus::{GateInfo, Registration};
+use crate::listener::{Endpoint, ListenError, Listener};
+use crate::log_limit::LogLimit;
+use crate::service::RunningService;
+use crate::session::LocalSession;
+use crate::session::table::{Groups, Table, Users};
+use crate::shard::{self, Shard};
+use crate::store::keeper::{self, Keeper};
+use crate::transport::{Stream, Transport};
+use crate::{rpc, setup};
+
+/// How often the byte budget is looked after.
+const SHED_EVERY: Duration = Duration::from_millis(100);
+/// Part of the shutdown deadline that is kept for the services, after the clients.
+const FOR_SERVICES: u32 = 5;
+
+/// A gate that runs. Dropping it ends everything at once; [`stop`](Self::stop) ends it
+/// in order.
+pub struct RunningGate {
+    gate: Gate,
+    listeners: Vec<(Arc<str>, Option<SocketAddr>)>,
+    tasks: Vec<AbortHandle>,
+    services: Vec<RunningService>,
+    registration: Option<Registration>,
+    threads: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningGate, StartError> {
+    let id = builder.gate_id()?;
+    let bus = builder.bus_or_local();
+    builder.limits.check()?;
+    // Sockets are bound before anything runs: what cannot be had stops the start.
+    let mut sockets = Vec::new();
+    for listener in builder.listeners {
+        sockets.push(listener.open(&builder.limits)?);
+    }
+    let (shards, threads) = start_shards(builder.shards, &home)?;
+    let limits = builder.gate_limits;
+    let gate = Gate(Arc::new(GateInner {
+        admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
+        budget: Budget::new(limits.memory_budget),
+        store: Keeper::new(builder.store, builder.store_ttl, limits.store_timeout),
+        id: id.clone(),
+        bus: bus.clone(),
+        hooks: builder.hooks,
+        limits,
+        shards,
+        sessions: Table::new(),
+        users: Users::new(),
+        groups: Groups::new(),
+        error_log: LogLimit::new(10),
+        accept_log: LogLimit::new(1),
+        ready: AtomicBool::new(false),
+        stop_by: OnceLock::new(),
+    }));
+    let mut running = RunningGate {
+        gate,
+        listeners: Vec::new(),
+        tasks: Vec::new(),
+        services: Vec::new(),
+        registration: None,
+        threads,
+    };
+    let info = GateInfo {
+        id,
+        version: env!("CARGO_PKG_VERSION").into(),
+        metadata: Default::default(),
+    };
+    let inner = running.gate.0.clone();
+    running.registration = Some(bus.register_gate(info, rpc::endpoint(&inner)).await?);
+    for service in builder.services {
+        running.services.push(service.register(bus.clone()).await?);
+    }
+    running.spawn(&home, keeper::heartbeats(inner.clone()));
+    running.spawn(&home, shed(inner.clone()));
+    for (i, (socket, endpoint)) in sockets.into_iter().enumerate() {
+        let endpoint = Arc::new(endpoint);
+        running
+            .listeners
+            .push((endpoint.name.clone(), endpoint.local));
+        announce(&endpoint);
+        let shard = inner.shards[i % inner.shards.len()].clone();
+        running.spawn(&shard.handle(), accept(inner.clone(), socket, endpoint));
+    }
+    inner.ready.store(true, Ordering::Release);
+    Ok(running)
+}
+
+type Threads = Vec<(oneshot::Sender<()>, JoinHandle<()>)>;
+
+fn start_shards(
+    shards: Option<usize>,
+    home: &Handle,
+) -> std::io::Result<(Arc<[Arc<Shard>]>, Threads)> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    match shards.unwrap_or_else(cores) {
+        0 => Ok(([Shard::new(home.clone())].into(), Vec::new())),
+        n => {
+            let mut threads = Vec::new();
+            let mut shards = Vec::new();
+            for number in 0..n {
+                let (handle, stop, thread) = shard::spawn_thread(number)?;
+                shards.push(Shard::new(handle));
+                threads.push((stop, thread));
+            }
+            Ok((shards.into(), threads))
+        }
+    }
+}
+
+fn announce(endpoint: &Endpoint) {
+    let address = endpoint.local.map(|a| a.to_string()).unwrap_or_default();
+    tracing::info!(
+        listener = %endpoint.name,
+        address,
+        network = endpoint.network().as_str(),
+        tls = endpoint.tls.is_some(),
+        "listening"
+    );
+}
+
+/// When more bytes wait than the gate may hold, closes the sessions that hold most of
+/// them and whose sockets take nothing.
+async fn shed(gate: Arc<GateInner>) {
+    loop {
+        tokio::time::sleep(SHED_EVERY).await;
+        let mut excess = gate.budget.excess();
+        if excess == 0 {
+            continue;
+        }
+        let weigh = |session: LocalSession| {
+            let flow = session.core().flow.lock();
+            let weight = flow.is_write_blocked().then(|| flow.queued_bytes())?;
+            drop(flow);
+            Some((weight, session))
+        };
+        let mut fat: Vec<_> = gate.sessions.all().filter_map(weigh).collect();
+        fat.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        for (weight, session) in fat {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(u64::from(weight));
+            session.close(CloseReason::MemoryPressure);
+        }
+    }
+}
+
+impl RunningGate {
+    /// The gate's handle.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The listeners' names and addresses, in the order they were given.
+    pub fn listeners(&self) -> impl Iterator<Item = (&str, Option<SocketAddr>)> {
+        self.listeners.iter().map(|(name, at)| (&**name, *at))
+    }
+
+    /// The address of the `i`th listener, for those that took a free port.
+    pub fn address(&self, i: usize) -> Option<SocketAddr> {
+        self.listeners.get(i)?.1
+    }
+
+    /// Serves one connection that the caller brings, as if `listener` had accepted it
+    /// from `peer`. TLS is not possible here: bring a stream that has it.
+    pub fn serve(
+        &self,
+        stream: impl Stream + 'static,
+        listener: impl Into<Listener>,
+        peer: SocketAddr,
+    ) -> Result<(), ListenError> {
+        let gate = &self.gate.0;
+        let endpoint = listener.into().without_socket()?;
+        let shard = gate.quietest_shard();
+        shard.counters.accepted.add(1);
+        let Some(place) = Place::take(gate, peer.ip()) else {
+            shard.counters.turned_away.add(1);
+            return Ok(());
+        };
+        let open = move || Ok(Transport::Other(Box::new(stream)));
+        setup::spawn(gate.clone(), shard, Arc::new(endpoint), peer, place, open);
+        Ok(())
+    }
+
+    /// Stops in order: not ready, listeners closed, calls under way finished, queues
+    /// flushed, clients told, services drained; all within the shutdown timeout, which
+    /// no client can stretch.
+    pub async fn stop(mut self) {
+        let inner = self.gate.0.clone();
+        let began = Instant::now();
+        let timeout = inner.limits.shutdown_timeout;
+        let clients_by = began + timeout - timeout / FOR_SERVICES;
+        // Set once: this consumes the gate.
+        let _ = inner.stop_by.set(clients_by);
+        inner.ready.store(false, Ordering::Release);
+        tracing::info!(sessions = inner.sessions.len(), "stopping");
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+        // Again and again: a connection in set-up becomes a session meanwhile.
+        while inner.admission.connections() > 0 || inner.sessions.len() > 0 {
+            for session in inner.sessions.all() {
+                session.close_after_calls(CloseReason::Shutdown);
+            }
+            if Instant::now() >= clients_by + timeout / (2 * FOR_SERVICES) {
+                tracing::warn!(
+                    connections = inner.admission.connections(),
+                    "connections cut off at the shutdown deadline"
+                );
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let left = (began + timeout).saturating_duration_since(Instant::now());
+        let services = self.services.drain(..).map(|s| s.stop_within(left));
+        futures_util::future::join_all(services).await;
+        self.registration = None;
+        tracing::info!(took = ?began.elapsed(), "stopped");
+    }
+
+    fn spawn(&mut self, on: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.push(on.spawn(task).abort_handle());
+    }
+}
+
+impl Drop for RunningGate {
+    fn drop(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+        for (stop, thread) in self.threads.drain(..) {
+            drop(stop);
+            // Its panic, if it had one, has been reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The RPC surface that the gate serves to services: what they may do to sessions.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use tidegate_protocol::{CloseReason, SessionId, UserId};
+
+use crate::bus::gate::{Connected, GateEndpoint, GateError, GateReply, GateRequest, Sent};
+use crate::bus::{SessionOp, SessionReply};
+use crate::gate::GateInner;
+use crate::session::LocalSession;
+use crate::shard::send_to_many;
+
+type SessionResult = Result<SessionReply, GateError>;
+
+impl GateEndpoint for GateInner {
+    /// What needs no store is done before this returns, so that calls of one service
+    /// take effect in the order they were made: "send, then close" closes after the send.
+    fn session(&self, id: SessionId, op: SessionOp) -> BoxFuture<'static, SessionResult> {
+        let Some(session) = self.sessions.get(id) else {
+            return ready(match op {
+                SessionOp::Connected => Ok(SessionReply::Connected(Connected::Gone)),
+                _ => Err(GateError::SessionGone),
+            })
+            .boxed();
+        };
+        match op {
+            SessionOp::Bind(user) => {
+                async move { session.bind(user).await.map(SessionReply::Session) }.boxed()
+            }
+            SessionOp::Unbind => {
+                async move { session.unbind().await.map(SessionReply::Session) }.boxed()
+            }
+            SessionOp::Set(pairs) => {
+                async move { session.set(pairs).await.map(SessionReply::Session) }.boxed()
+            }
+            SessionOp::Del(key) => {
+                async move { session.del(&key).await.map(SessionReply::Session) }.boxed()
+            }
+            SessionOp::Replace(with) => {
+                async move { session.replace(with).await.map(SessionReply::Session) }.boxed()
+            }
+            SessionOp::SendWait(packet, deadline) => async move {
+                let sent = session.send_wait(packet, deadline).await;
+                sent.map(|()| SessionReply::Done)
+            }
+            .boxed(),
+            op => ready(at_once(&session, op)).boxed(),
+        }
+    }
+
+    fn gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
+        let many = |packet: tidegate_protocol::Packet, to: Option<Vec<LocalSession>>| {
+            if packet.topic.is_reserved() {
+                return ready(Err(GateError::Refused)).boxed();
+            }
+            let shards = self.shards.clone();
+            let hooked = self.hooks.outbound.is_some();
+            async move {
+                Ok(GateReply::Sent(
+                    send_to_many(&shards, packet, to, hooked).await,
+                ))
+            }
+            .boxed()
+        };
+        match request {
+            GateRequest::Broadcast(packet) => many(packet, None),
+            GateRequest::SendToUser(user, packet) => many(packet, Some(self.users.get(&user))),
+            GateRequest::SendToGroup(group, packet) => many(packet, Some(self.groups.get(&group))),
+            GateRequest::CloseUser(user) => {
+                let sessions = self.users.get(&user);
+                let closed = sessions.iter().filter(|s| s.close(CloseReason::Kicked));
+                ready(Ok(GateReply::Number(closed.count() as u64))).boxed()
+            }
+            GateRequest::Presence(users) => {
+                let of =
+                    |user: &UserId| self.users.get(user).iter().map(LocalSession::id).collect();
+                ready(Ok(GateReply::Presence(users.iter().map(of).collect()))).boxed()
+            }
+            GateRequest::GroupCount(group) => {
+                ready(Ok(GateReply::Number(self.groups.count(&group) as u64))).boxed()
+            }
+            GateRequest::GroupMembers(group) => {
+                let members = self.groups.get(&group);
+                let members = members.iter().map(LocalSession::snapshot).collect();
+                ready(Ok(GateReply::Members(members))).boxed()
+            }
+            GateRequest::Count => ready(Ok(GateReply::Count {
+                sessions: self.sessions.len() as u64,
+                connections: self.admission.connections() as u64,
+            }))
+            .boxed(),
+        }
+    }
+}
+
+/// Operations that need nobody else.
+fn at_once(session: &LocalSession, op: SessionOp) -> SessionResult {
+    match op {
+        SessionOp::Load => {
+            session.check_alive()?;
+            return Ok(SessionReply::Session(session.snapshot()));
+        }
+        SessionOp::Send(packet) => session.send(packet)?,
+        SessionOp::Connected => return Ok(SessionReply::Connected(session.connected())),
+        SessionOp::Close => {
+            if !session.close(CloseReason::Kicked) {
+                return Err(GateError::SessionGone);
+            }
+        }
+        SessionOp::Join(group) => session.join(group)?,
+        SessionOp::Leave(group) => session.leave(&group)?,
+        SessionOp::BindInstance(service, instance) => session.bind_instance(service, instance)?,
+        SessionOp::UnbindInstance(service) => session.unbind_instance(&service)?,
+        // Served above: they may wait.
+        SessionOp::Bind(_)
+        | SessionOp::Unbind
+        | SessionOp::Set(_)
+        | SessionOp::Del(_)
+        | SessionOp::Replace(_)
+        | SessionOp::SendWait(..) => {}
+    }
+    Ok(SessionReply::Done)
+}
+
+/// What a send to many came to.
+pub(crate) fn sent(reply: Result<GateReply, GateError>) -> Result<Sent, GateError> {
+    match reply? {
+        GateReply::Sent(sent) => Ok(sent),
+        _ => Err(GateError::OutcomeUnknown),
+    }
+}
+
+/// The sessions' side of a gate that is shared.
+pub(crate) fn endpoint(gate: &Arc<GateInner>) -> Arc<dyn GateEndpoint> {
+    gate.clone()
+}

@@ -1,0 +1,228 @@
+//! Changes of a session: binding, settings, groups, instance bindings; and its end.
+//!
+//! Changes that the store hears of take turns, per session: each computes what will
+//! be, saves it, and only then makes it true. An error means that nothing changed.
+
+use std::sync::Arc;
+
+use tidegate_protocol::{GroupName, InstanceId, Name, Settings, Snapshot, UserId};
+
+use super::LocalSession;
+use super::flow::Phase;
+use crate::bus::{Ended, Event, EventTarget, GateError};
+use crate::dispatch::Binding;
+use crate::hooks::guarded;
+
+impl LocalSession {
+    /// Binds the session to a user: takes the user's stored settings in (its own keys
+    /// win) and saves what results. Being bound to the same user already is no error.
+    ///
+    /// Errors: [`GateError::BoundToAnother`], [`SessionGone`](GateError::SessionGone),
+    /// [`Settings`](GateError::Settings) if both together exceed the bound,
+    /// [`Store`](GateError::Store). After an error the session is as it was.
+    pub async fn bind(&self, user: UserId) -> Result<Arc<Snapshot>, GateError> {
+        let turn = self.turn();
+        let _turn = turn.lock().await;
+        self.check_alive()?;
+        let core = self.core();
+        let now = self.snapshot();
+        match &now.user {
+            Some(bound) if *bound == user => return Ok(now),
+            Some(_) => return Err(GateError::BoundToAnother),
+            None => {}
+        }
+        let mut settings = now.settings.clone();
+        if let Some(stored) = core.gate.store.query(&user).await? {
+            settings.import(&stored)?;
+        }
+        core.gate.store.save(&user, &settings).await?;
+        self.check_alive()?;
+        core.gate.users.insert(&user, self);
+        let ((), info) = self.change_info(|info| {
+            info.user = Some(user);
+            info.settings = settings;
+        });
+        Ok(info)
+    }
+
+    /// Makes the session a guest. Its settings stay; the store keeps the user's until
+    /// they expire.
+    pub async fn unbind(&self) -> Result<Arc<Snapshot>, GateError> {
+        let turn = self.turn();
+        let _turn = turn.lock().await;
+        self.check_alive()?;
+        let (user, info) = self.change_info(|info| info.user.take());
+        if let Some(user) = user {
+            self.core().gate.users.remove(&user, self);
+        }
+        Ok(info)
+    }
+
+    /// Overwrites the settings given and leaves the others.
+    pub async fn set(&self, pairs: Settings) -> Result<Arc<Snapshot>, GateError> {
+        self.change_settings(|settings| Ok(settings.merge(pairs.iter())?))
+            .await
+    }
+
+    /// Removes a setting; one that is not there is no error.
+    pub async fn del(&self, key: &str) -> Result<Arc<Snapshot>, GateError> {
+        self.change_settings(|settings| {
+            settings.remove(key);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces all settings.
+    pub async fn replace(&self, with: Settings) -> Result<Arc<Snapshot>, GateError> {
+        self.change_settings(|settings| {
+            *settings = with;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn change_settings(
+        &self,
+        f: impl FnOnce(&mut Settings) -> Result<(), GateError>,
+    ) -> Result<Arc<Snapshot>, GateError> {
+        let turn = self.turn();
+        let _turn = turn.lock().await;
+        self.check_alive()?;
+        let now = self.snapshot();
+        let mut settings = now.settings.clone();
+        f(&mut settings)?;
+        if let Some(user) = &now.user {
+            self.core().gate.store.save(user, &settings).await?;
+        }
+        let ((), info) = self.change_info(|info| info.settings = settings);
+        Ok(info)
+    }
+
+    /// Joins a group; being in it already is no error.
+    pub fn join(&self, group: GroupName) -> Result<(), GateError> {
+        let core = self.core();
+        self.with_extra(|extra| {
+            // Under this lock: `end` takes the groups out after the phase has changed.
+            self.check_alive()?;
+            if extra.groups.contains(&group) {
+                return Ok(());
+            }
+            if extra.groups.len() >= core.gate.limits.max_groups_per_session {
+                return Err(GateError::TooMany("groups"));
+            }
+            core.gate.groups.insert(&group, self);
+            extra.groups.push(group);
+            Ok(())
+        })
+    }
+
+    /// Leaves a group; not being in it is no error.
+    pub fn leave(&self, group: &GroupName) -> Result<(), GateError> {
+        self.check_alive()?;
+        self.if_extra(|extra| {
+            if let Some(i) = extra.groups.iter().position(|g| g == group) {
+                extra.groups.swap_remove(i);
+                self.core().gate.groups.remove(group, self);
+            }
+        });
+        Ok(())
+    }
+
+    /// Binds the session to one instance of a service: its packets for that service
+    /// go there only.
+    pub fn bind_instance(&self, service: Name, instance: InstanceId) -> Result<(), GateError> {
+        self.check_alive()?;
+        let limit = self.core().gate.limits.max_instance_bindings;
+        self.with_extra(|extra| {
+            let full = extra.bindings.len() >= limit;
+            match extra.bindings.iter_mut().find(|b| b.service == service) {
+                Some(binding) => binding.instance = instance,
+                None if full => return Err(GateError::TooMany("instance bindings")),
+                None => extra.bindings.push(Binding::new(service, instance)),
+            }
+            self.set_has_bindings(true);
+            Ok(())
+        })
+    }
+
+    /// Ends the binding to an instance of `service`; none is no error.
+    pub fn unbind_instance(&self, service: &str) -> Result<(), GateError> {
+        self.check_alive()?;
+        self.if_extra(|extra| {
+            extra
+                .bindings
+                .retain(|b| b.service != *service || b.is_held());
+            self.set_has_bindings(!extra.bindings.is_empty());
+        });
+        Ok(())
+    }
+
+    fn set_has_bindings(&self, has: bool) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.core().has_bindings.store(has, Relaxed);
+    }
+
+    fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
+        self.with_extra(|extra| extra.turn.get_or_insert_default().clone())
+    }
+
+    pub(crate) fn check_alive(&self) -> Result<(), GateError> {
+        match self.core().flow.lock().phase {
+            Phase::Open => Ok(()),
+            Phase::Closing(_) | Phase::Ended => Err(GateError::SessionGone),
+        }
+    }
+
+    /// Ends the session; the connection calls it, once. `unwritten` are packets and
+    /// bytes that left the queue but not the gate.
+    pub(crate) async fn end(self, reason: tidegate_protocol::CloseReason, unwritten: (u64, u64)) {
+        let core = self.core();
+        let (used, (packets, bytes)) = {
+            let mut flow = core.flow.lock();
+            let used = flow.take_used();
+            let left = flow.end();
+            core.gate.budget.publish(&mut flow.published, 0);
+            (used, left)
+        };
+        let ended = Ended {
+            reason,
+            undelivered_packets: packets + unwritten.0,
+            undelivered_bytes: bytes + unwritten.1,
+        };
+        core.counters().undelivered.add(ended.undelivered_packets);
+        core.counters().sessions_ended.add(1);
+        core.counters().closed.add(reason);
+        core.gate.sessions.remove(&self);
+        self.if_extra(|extra| {
+            for group in std::mem::take(&mut extra.groups) {
+                core.gate.groups.remove(&group, &self);
+            }
+        });
+        // Only a session that something was changed in has a turn to wait for.
+        if let Some(turn) = self.if_extra(|extra| extra.turn.clone()).flatten() {
+            let _turn = turn.lock().await;
+        }
+        let info = self.snapshot();
+        if let Some(user) = &info.user {
+            core.gate.users.remove(user, &self);
+        }
+        for service in used {
+            let instance = self.bound_instance(&service);
+            let to = EventTarget::Service(&service, instance.as_ref());
+            core.gate
+                .bus
+                .event(to, info.clone(), Event::Disconnected(ended));
+        }
+        if let Some(hook) = &core.gate.hooks.ended {
+            guarded("ended", &core.gate, || hook(self.clone(), ended)).await;
+        }
+        tracing::debug!(
+            session = %core.id,
+            reason = reason.name(),
+            code = reason.code(),
+            undelivered = ended.undelivered_packets,
+            "session ended"
+        );
+    }
+}

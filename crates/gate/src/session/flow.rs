@@ -1,0 +1,373 @@
+//! What is under way in a session: the outbound queue and the calls in flight.
+//!
+//! One lock guards both, because answers reserve their place: calls in flight plus
+//! answers queued are what the concurrent-task limit bounds. Nothing here waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use smallvec::SmallVec;
+use tidegate_protocol::{CloseReason, Packet, Topic};
+use tokio::sync::Notify;
+
+use crate::clock::Tick;
+use crate::shared_packet::SharedPacket;
+
+/// A packet that waits for the client.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// An answer: its place was reserved when the call was made.
+    Answer(Packet),
+    /// A packet sent to this session.
+    Push(Packet),
+    /// A packet sent to many.
+    Shared(Arc<SharedPacket>),
+}
+
+impl Entry {
+    pub(crate) fn packet(&self) -> &Packet {
+        match self {
+            Self::Answer(packet) | Self::Push(packet) => packet,
+            Self::Shared(shared) => shared.packet(),
+        }
+    }
+
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Answer(_))
+    }
+}
+
+/// A call whose answer has not come.
+#[derive(Debug)]
+pub(crate) struct PendingCall {
+    /// Distinguishes it from the session's other calls.
+    pub(crate) number: u32,
+    /// When its outcome counts as unknown.
+    pub(crate) deadline: Tick,
+    /// The topic as called.
+    pub(crate) topic: Topic,
+    /// Whether the client asked for an answer.
+    pub(crate) wants_answer: bool,
+}
+
+/// Why and how a session is being closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closing {
+    pub(crate) reason: CloseReason,
+    /// Calls under way are finished first.
+    pub(crate) finish_calls: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    /// Takes no more packets; what is queued is still written.
+    Closing(Closing),
+    /// The queue is gone.
+    Ended,
+}
+
+/// When the connection's task wants to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    /// It runs, and will look again before it sleeps.
+    Awake,
+    /// By a push too.
+    Idle,
+    /// Not by a push: its socket takes nothing now.
+    WriteBlocked,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    queue: VecDeque<Entry>,
+    calls: Vec<PendingCall>,
+    /// Services that took a packet of this session: they hear of its end.
+    used: SmallVec<[Box<str>; 1]>,
+    waker: Option<Waker>,
+    /// Those who wait for room.
+    room: Option<Arc<Notify>>,
+    bytes: u32,
+    pushes: u32,
+    /// Bytes last told to the gate's budget.
+    pub(crate) published: u32,
+    next_call: u32,
+    answers: u16,
+    sleep: Sleep,
+    pub(crate) phase: Phase,
+    /// The connection stopped reading because of the concurrent-task limit.
+    paused: bool,
+}
+
+/// A queue that has no room.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+impl Flow {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            calls: Vec::new(),
+            used: SmallVec::new(),
+            waker: None,
+            room: None,
+            bytes: 0,
+            pushes: 0,
+            published: 0,
+            next_call: 0,
+            answers: 0,
+            sleep: Sleep::Awake,
+            phase: Phase::Open,
+            paused: false,
+        }
+    }
+
+    // --- what others do to a session
+
+    /// Queues a push within the limits.
+    pub(crate) fn push(&mut self, entry: Entry, packets: u32, bytes: u32) -> Result<(), Full> {
+        let size = entry.packet().size() as u32;
+        // A packet larger than the byte limit passes an empty queue, else it never could.
+        let fits = self.bytes == 0 || self.bytes.saturating_add(size) <= bytes;
+        if self.pushes >= packets || !fits {
+            return Err(Full);
+        }
+        self.pushes += 1;
+        self.accept(entry, size);
+        Ok(())
+    }
+
+    /// Queues the answer to a call that [`finish_call`](Self::finish_call) took out.
+    pub(crate) fn answer(&mut self, packet: Packet) {
+        let size = packet.size() as u32;
+        self.answers += 1;
+        self.accept(Entry::Answer(packet), size);
+    }
+
+    fn accept(&mut self, entry: Entry, size: u32) {
+        self.bytes = self.bytes.saturating_add(size);
+        self.queue.push_back(entry);
+        if self.sleep == Sleep::Idle {
+            self.wake();
+        }
+    }
+
+    /// Takes a call out; none if its answer is no longer waited for.
+    pub(crate) fn finish_call(&mut self, number: u32) -> Option<PendingCall> {
+        let i = self.calls.iter().rposition(|c| c.number == number)?;
+        let call = self.calls.remove(i);
+        if self.calls.is_empty() && self.calls.capacity() > 4 {
+            self.calls = Vec::new();
+        }
+        let finishing = matches!(self.phase, Phase::Closing(c) if c.finish_calls);
+        if self.paused || finishing {
+            self.wake_unless_awake();
+        }
+        Some(call)
+    }
+
+    /// Asks the connection to close; the first reason stays, but a close that
+    /// waits for nothing overrides one that waits for calls.
+    pub(crate) fn close(&mut self, closing: Closing) -> bool {
+        match &mut self.phase {
+            Phase::Open => {
+                self.phase = Phase::Closing(closing);
+                self.wake_room();
+                self.wake_unless_awake();
+                true
+            }
+            Phase::Closing(now) => {
+                if now.finish_calls && !closing.finish_calls {
+                    now.finish_calls = false;
+                    self.wake_unless_awake();
+                }
+                false
+            }
+            Phase::Ended => false,
+        }
+    }
+
+    /// Wakes the connection's task, for a timer.
+    pub(crate) fn wake_unless_awake(&mut self) {
+        if self.sleep != Sleep::Awake {
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        self.sleep = Sleep::Awake;
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Notified whenever the queue got shorter.
+    pub(crate) fn room(&mut self) -> Arc<Notify> {
+        self.room.get_or_insert_default().clone()
+    }
+
+    fn wake_room(&mut self) {
+        if let Some(room) = &self.room {
+            room.notify_waiters();
+            if Arc::strong_count(room) == 1 {
+                self.room = None;
+            }
+        }
+    }
+
+    // --- what the connection does
+
+    /// The connection's task begins to run: pushes need not wake it.
+    pub(crate) fn begin(&mut self) -> Phase {
+        self.sleep = Sleep::Awake;
+        self.phase
+    }
+
+    /// The connection's task is about to sleep. Answers `false` if it must look again.
+    pub(crate) fn sleep(
+        &mut self,
+        waker: &Waker,
+        write_blocked: bool,
+        paused: bool,
+        limit: u16,
+        seen: Phase,
+    ) -> bool {
+        let missed = self.phase != seen
+            || (!write_blocked && !self.queue.is_empty())
+            || (paused && self.has_room(limit));
+        if missed {
+            return false;
+        }
+        self.paused = paused;
+        self.sleep = if write_blocked {
+            Sleep::WriteBlocked
+        } else {
+            Sleep::Idle
+        };
+        if !self.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+        true
+    }
+
+    /// How many more packets may be read now.
+    pub(crate) fn free_tasks(&self, limit: u16) -> usize {
+        usize::from(limit).saturating_sub(self.calls.len() + usize::from(self.answers))
+    }
+
+    fn has_room(&self, limit: u16) -> bool {
+        self.free_tasks(limit) > 0
+    }
+
+    /// Notes a call; its number goes with the responder.
+    pub(crate) fn begin_call(&mut self, topic: Topic, wants_answer: bool, deadline: Tick) -> u32 {
+        let number = self.next_call;
+        self.next_call = self.next_call.wrapping_add(1);
+        self.calls.push(PendingCall {
+            number,
+            deadline,
+            topic,
+            wants_answer,
+        });
+        number
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// The topic of a call in flight.
+    pub(crate) fn topic_of(&self, number: u32) -> Option<Topic> {
+        let call = self.calls.iter().find(|c| c.number == number)?;
+        Some(call.topic.clone())
+    }
+
+    /// When the first call in flight times out.
+    pub(crate) fn first_deadline(&self) -> Tick {
+        let deadlines = self.calls.iter().map(|c| c.deadline);
+        deadlines.min().unwrap_or(Tick::NEVER)
+    }
+
+    /// Takes out the calls whose time has passed.
+    pub(crate) fn expire_calls(&mut self, now: Tick) -> Vec<PendingCall> {
+        self.calls.extract_if(.., |c| c.deadline <= now).collect()
+    }
+
+    /// Gives a call that waits for its instance until `deadline`. Answers whether the
+    /// call is still waited for.
+    pub(crate) fn set_deadline(&mut self, number: u32, deadline: Tick) -> bool {
+        let call = self.calls.iter_mut().find(|c| c.number == number);
+        call.map(|c| c.deadline = deadline).is_some()
+    }
+
+    /// Remembers the service that took a packet of this topic.
+    pub(crate) fn note_used(&mut self, topic: &Topic) {
+        let names = |service: &str| {
+            let rest = topic.as_str().strip_prefix(service);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        if !self.used.iter().any(|service| names(service)) {
+            if let Ok(route) = topic.route() {
+                self.used.push(route.service.into());
+            }
+        }
+    }
+
+    /// The services that took a packet of this session, or may have.
+    pub(crate) fn take_used(&mut self) -> SmallVec<[Box<str>; 1]> {
+        for call in std::mem::take(&mut self.calls) {
+            self.note_used(&call.topic);
+        }
+        std::mem::take(&mut self.used)
+    }
+
+    /// The next packet to write.
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        let entry = self.queue.pop_front()?;
+        self.bytes -= entry.packet().size() as u32;
+        if entry.is_answer() {
+            self.answers -= 1;
+        } else {
+            self.pushes -= 1;
+        }
+        Some(entry)
+    }
+
+    /// Ends a round of [`pop`](Self::pop): tells those who wait for room, and gives
+    /// the memory of an empty queue back.
+    pub(crate) fn popped(&mut self) {
+        if self.queue.is_empty() && self.queue.capacity() > 0 {
+            self.queue = VecDeque::new();
+        }
+        self.wake_room();
+    }
+
+    /// Ends the flow. Answers packets and bytes that were still queued.
+    pub(crate) fn end(&mut self) -> (u64, u64) {
+        self.phase = Phase::Ended;
+        self.sleep = Sleep::Awake;
+        self.waker = None;
+        self.wake_room();
+        let left = (self.queue.len() as u64, u64::from(self.bytes));
+        self.queue = VecDeque::new();
+        self.calls = Vec::new();
+        self.bytes = 0;
+        self.pushes = 0;
+        self.answers = 0;
+        left
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(crate) fn queued_bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    pub(crate) fn is_write_blocked(&self) -> bool {
+        self.sleep == Sleep::WriteBlocked
+    }
+}

@@ -1,0 +1,198 @@
+//! The way of a packet into a session's queue: hook, size, room, queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tidegate_protocol::{ErrorCode, Packet, TooLarge, Topic};
+
+use super::flow::{Entry, Phase};
+use super::{Core, LocalSession};
+use crate::bus::{CallError, CallResult, GateError};
+use crate::hooks::guarded_now;
+use crate::shared_packet::SharedPacket;
+
+impl LocalSession {
+    /// Queues a packet for the client; answers at once, and truthfully.
+    ///
+    /// Errors: [`GateError::SessionGone`], [`QueueFull`](GateError::QueueFull),
+    /// [`Refused`](GateError::Refused) by the outbound hook or because the topic is
+    /// reserved, [`TooLarge`](GateError::TooLarge). After an error nothing is queued.
+    pub fn send(&self, packet: Packet) -> Result<(), GateError> {
+        if packet.topic.is_reserved() {
+            return Err(GateError::Refused);
+        }
+        let packet = self.outbound(packet)?;
+        self.fits(&packet)?;
+        self.enqueue(Entry::Push(packet))
+    }
+
+    /// Like [`send`](Self::send), but waits for room in the queue, at most `deadline`.
+    pub async fn send_wait(&self, packet: Packet, deadline: Duration) -> Result<(), GateError> {
+        if packet.topic.is_reserved() {
+            return Err(GateError::Refused);
+        }
+        let packet = self.outbound(packet)?;
+        self.fits(&packet)?;
+        let queued = async {
+            loop {
+                let room = self.core().flow.lock().room();
+                let changed = room.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                match self.enqueue(Entry::Push(packet.clone())) {
+                    Err(GateError::QueueFull) => changed.await,
+                    done => return done,
+                }
+            }
+        };
+        match tokio::time::timeout(deadline, queued).await {
+            Ok(done) => done,
+            Err(_) => Err(GateError::QueueFull),
+        }
+    }
+
+    /// Queues a packet that went through no hook of this session and is shared.
+    pub(crate) fn send_shared(&self, shared: &Arc<SharedPacket>) -> Result<(), GateError> {
+        self.fits(shared.packet())?;
+        self.enqueue(Entry::Shared(shared.clone()))
+    }
+
+    fn outbound(&self, packet: Packet) -> Result<Packet, GateError> {
+        let core = self.core();
+        let Some(hook) = &core.gate.hooks.outbound else {
+            return Ok(packet);
+        };
+        let verdict = guarded_now("outbound", &core.gate, || hook(self, packet));
+        let allowed = verdict.and_then(Result::ok);
+        // A rewritten topic is checked like any other.
+        allowed.filter(|p| !p.topic.is_reserved()).ok_or_else(|| {
+            core.counters().refused_hook.add(1);
+            GateError::Refused
+        })
+    }
+
+    fn fits(&self, packet: &Packet) -> Result<(), TooLarge> {
+        let core = self.core();
+        let max = core.endpoint.limits.max_packet_size;
+        let len = core.endpoint.codec.encoded_len(packet);
+        if len > max {
+            core.counters().refused_too_large.add(1);
+            return Err(TooLarge { len, max });
+        }
+        Ok(())
+    }
+
+    fn enqueue(&self, entry: Entry) -> Result<(), GateError> {
+        let core = self.core();
+        let limits = &core.endpoint.limits;
+        let mut flow = core.flow.lock();
+        if flow.phase != Phase::Open {
+            return Err(GateError::SessionGone);
+        }
+        let room = !core.gate.budget.is_spent();
+        let queued = room
+            && flow
+                .push(entry, limits.send_queue_packets, limits.send_queue_bytes)
+                .is_ok();
+        if !queued {
+            drop(flow);
+            core.counters().refused_full.add(1);
+            return Err(GateError::QueueFull);
+        }
+        let bytes = flow.queued_bytes();
+        core.gate.budget.publish(&mut flow.published, bytes);
+        Ok(())
+    }
+
+    /// Takes what came of call `number`: queues the answer or reports the error.
+    pub(crate) fn finish_call(&self, number: u32, result: CallResult) {
+        let core = self.core();
+        let mut flow = core.flow.lock();
+        let Some(call) = flow.finish_call(number) else {
+            drop(flow);
+            core.counters().late_answers.add(1);
+            return;
+        };
+        if !matches!(&result, Err(e) if !was_delivered(e.code)) {
+            flow.note_used(&call.topic);
+        }
+        drop(flow);
+        match result {
+            Ok(answer) if call.wants_answer => {
+                self.send_answer(Packet::new(call.topic, answer.body));
+            }
+            Ok(_) => {}
+            Err(error) => self.packet_error(&call.topic, &error),
+        }
+    }
+
+    /// Queues an answer; its place is there, whatever else is queued.
+    pub(crate) fn send_answer(&self, packet: Packet) {
+        let topic = packet.topic.clone();
+        let checked = self.outbound(packet).and_then(|packet| {
+            self.fits(&packet)?;
+            Ok(packet)
+        });
+        match checked {
+            Ok(packet) => {
+                let core = self.core();
+                let mut flow = core.flow.lock();
+                if flow.phase == Phase::Ended {
+                    drop(flow);
+                    core.counters().undelivered.add(1);
+                    return;
+                }
+                flow.answer(packet);
+                let bytes = flow.queued_bytes();
+                core.gate.budget.publish(&mut flow.published, bytes);
+            }
+            Err(GateError::TooLarge(_)) => {
+                self.packet_error(&topic, &ErrorCode::ANSWER_TOO_LARGE.into());
+            }
+            Err(_) => self.packet_error(&topic, &ErrorCode::REFUSED.into()),
+        }
+    }
+
+    /// Tells whoever can be told that a packet of this client was not served: counter,
+    /// log, hook, and the listener's error topic where it has one.
+    pub(crate) fn packet_error(&self, topic: &Topic, error: &CallError) {
+        let core = self.core();
+        core.counters().errors.add(error.code);
+        if core.gate.error_log.allows() {
+            tracing::info!(
+                session = %core.id,
+                topic = ?topic,
+                code = error.code.0,
+                error = ?error.message,
+                "a client's packet was not served"
+            );
+        }
+        if let Some(hook) = &core.gate.hooks.packet_error {
+            guarded_now("packet_error", &core.gate, || hook(self, topic, error));
+        }
+        if let Some(error_topic) = &core.endpoint.v1_error_topic {
+            let body = json!({
+                "topic": topic.as_str(),
+                "code": error.code.0,
+                "message": error.message,
+            });
+            // Refused by a full queue it is counted there; the client does not read.
+            let _ = self.send(Packet::new(error_topic.clone(), body.to_string()));
+        }
+    }
+}
+
+/// Whether an error can mean that a service has seen the packet.
+fn was_delivered(code: ErrorCode) -> bool {
+    !matches!(
+        code,
+        ErrorCode::NOT_FOUND | ErrorCode::UNAVAILABLE | ErrorCode::INSTANCE_GONE
+    )
+}
+
+impl Core {
+    pub(crate) fn counters(&self) -> &crate::stats::Counters {
+        &self.shard.counters
+    }
+}

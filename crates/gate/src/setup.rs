@@ -1,0 +1,340 @@
+//! The set-up of one connection: TLS, WebSocket upgrade, authentication, started hook;
+//! all under one deadline, counted from accept.
+//!
+//! What set-up needs is dropped when it is done: a connection that is ready holds
+//! nothing of it.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tidegate_protocol::ws::upgrade::{self, UpgradeRequest};
+use tidegate_protocol::{CloseReason, SessionId, Snapshot};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::admission::Place;
+use crate::bus::{Event, EventTarget};
+use crate::conn::Connection;
+use crate::gate::GateInner;
+use crate::hooks::{Credentials, Identity, guarded};
+use crate::listener::Endpoint;
+use crate::session::LocalSession;
+use crate::shard::Shard;
+use crate::transport::Transport;
+
+/// Serves one connection on `shard`, from set-up to end.
+pub(crate) fn spawn(
+    gate: Arc<GateInner>,
+    shard: Arc<Shard>,
+    endpoint: Arc<Endpoint>,
+    peer: SocketAddr,
+    place: Place,
+    open: impl FnOnce() -> io::Result<Transport> + Send + 'static,
+) {
+    let setup = Setup {
+        gate,
+        shard: shard.clone(),
+        endpoint,
+        peer,
+    };
+    let deadline = setup.endpoint.limits.setup_timeout;
+    shard.spawn(Task::SetUp(Box::pin(async move {
+        let done = timeout(deadline, setup.run(open)).await;
+        done.unwrap_or_else(|_| setup.failed(CloseReason::SetupTimeout, "the deadline passed"))
+            .map(|ready| ready.connection(place))
+    })));
+}
+
+/// The task of one connection: first its set-up, then, in place of it, the connection.
+enum Task {
+    SetUp(Pin<Box<dyn Future<Output = Option<Connection>> + Send>>),
+    Running(Connection),
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::SetUp(set_up) => match set_up.as_mut().poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Ready(Some(connection)) => *self = Self::Running(connection),
+                },
+                Self::Running(connection) => return Pin::new(connection).poll(cx),
+            }
+        }
+    }
+}
+
+/// A connection that is set up.
+struct Ready {
+    io: Transport,
+    session: LocalSession,
+    early: Vec<u8>,
+}
+
+impl Ready {
+    fn connection(self, place: Place) -> Connection {
+        Connection::new(self.io, self.session, self.early, place)
+    }
+}
+
+/// A session whose set-up goes on: ends if that is cut off.
+struct Unready(Option<LocalSession>);
+
+impl Unready {
+    fn session(&self) -> LocalSession {
+        // Taken only by the methods that consume it.
+        #[expect(clippy::expect_used, reason = "see above")]
+        self.0.clone().expect("present until consumed")
+    }
+
+    fn ready(mut self) -> LocalSession {
+        let session = self.session();
+        self.0 = None;
+        session
+    }
+
+    fn end(mut self, reason: CloseReason) {
+        if let Some(session) = self.0.take() {
+            let shard = session.core().shard.clone();
+            shard.spawn(session.end(reason, (0, 0)));
+        }
+    }
+}
+
+impl Drop for Unready {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            let shard = session.core().shard.clone();
+            shard.spawn(session.end(CloseReason::SetupTimeout, (0, 0)));
+        }
+    }
+}
+
+struct Setup {
+    gate: Arc<GateInner>,
+    shard: Arc<Shard>,
+    endpoint: Arc<Endpoint>,
+    peer: SocketAddr,
+}
+
+impl Setup {
+    async fn run(&self, open: impl FnOnce() -> io::Result<Transport>) -> Option<Ready> {
+        let io = match open() {
+            Ok(io) => io,
+            Err(error) => return self.failed(CloseReason::ConnectionLost, error),
+        };
+        let mut io = match self.tls(io).await {
+            Ok(io) => io,
+            Err(error) => return self.failed(CloseReason::Handshake, error),
+        };
+        let (request, early) = match self.upgrade(&mut io).await {
+            Ok(upgraded) => upgraded,
+            Err(error) => return self.failed(CloseReason::Handshake, error),
+        };
+        let identity = match self.authenticate(certificates(&io), request).await {
+            Ok(identity) => identity,
+            Err(reason) => {
+                self.shard.counters.closed.add(reason);
+                return self.refuse(io, reason).await;
+            }
+        };
+        let unready = Unready(Some(self.new_session(identity.settings)));
+        let session = unready.session();
+        if let Some(user) = identity.user {
+            if let Err(error) = session.bind(user).await {
+                tracing::warn!(session = %session.id(), %error, "an authenticated user could not be bound");
+                let reason = CloseReason::AuthenticationUnavailable;
+                unready.end(reason);
+                return self.refuse(io, reason).await;
+            }
+        }
+        if let Some(reason) = self.started(&session).await {
+            unready.end(reason);
+            return self.refuse(io, reason).await;
+        }
+        Some(Ready {
+            io,
+            session: unready.ready(),
+            early,
+        })
+    }
+
+    async fn tls(&self, io: Transport) -> io::Result<Transport> {
+        match (&self.endpoint.tls, io) {
+            (Some(config), Transport::Tcp(socket)) => {
+                let acceptor = tokio_rustls::TlsAcceptor::from(config.clone());
+                let stream = acceptor.accept(socket).await?;
+                Ok(Transport::Tls(Box::new(stream)))
+            }
+            (Some(_), _) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "TLS needs a TCP socket",
+            )),
+            (None, io) => Ok(io),
+        }
+    }
+
+    /// Reads and answers the upgrade request, on a WebSocket listener. Answers the
+    /// request and the bytes that came after it.
+    async fn upgrade(
+        &self,
+        io: &mut Transport,
+    ) -> io::Result<(Option<Arc<UpgradeRequest>>, Vec<u8>)> {
+        let Some(ws) = &self.endpoint.ws else {
+            return Ok((None, Vec::new()));
+        };
+        let mut head = Vec::with_capacity(1024);
+        let checked = loop {
+            match upgrade::parse(&head, &ws.upgrade) {
+                Ok(None) => {
+                    if io.read_buf(&mut head).await? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Ok(Some((request, used))) => {
+                    break ws.policy.check(&request).map(|a| (a, request, used));
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        match checked {
+            Ok((accept, request, used)) => {
+                io.write_all(&accept.response()).await?;
+                io.flush().await?;
+                Ok((Some(Arc::new(request)), head.split_off(used)))
+            }
+            Err(error) => {
+                io.write_all(&error.response()).await?;
+                io.flush().await?;
+                io.shutdown().await?;
+                // Until the client closes, or the set-up deadline: closing on unread
+                // bytes would take the answer back.
+                let mut rest = [0; 1024];
+                while matches!(io.read(&mut rest).await, Ok(n) if n > 0) {}
+                Err(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
+        }
+    }
+
+    async fn authenticate(
+        &self,
+        certificates: Vec<Bytes>,
+        upgrade: Option<Arc<UpgradeRequest>>,
+    ) -> Result<Identity, CloseReason> {
+        let Some((hook, deadline)) = &self.gate.hooks.authenticate else {
+            return Ok(Identity::guest());
+        };
+        let credentials = Credentials {
+            peer: self.peer,
+            network: self.endpoint.network(),
+            listener: self.endpoint.name.clone(),
+            upgrade,
+            hello: None,
+            certificates,
+        };
+        let answer = guarded("authenticate", &self.gate, || hook(credentials));
+        match timeout(*deadline, answer).await {
+            Ok(Some(Ok(identity))) => Ok(identity),
+            Ok(Some(Err(refused))) => {
+                tracing::info!(ip = %self.peer.ip(), why = ?refused.0, "authentication refused");
+                Err(CloseReason::AuthenticationRefused)
+            }
+            Ok(None) => Err(CloseReason::AuthenticationUnavailable),
+            Err(_) => {
+                tracing::warn!(?deadline, "the authenticate hook took too long");
+                Err(CloseReason::AuthenticationUnavailable)
+            }
+        }
+    }
+
+    fn new_session(&self, settings: tidegate_protocol::Settings) -> LocalSession {
+        let info = Snapshot {
+            id: SessionId(rand::random()),
+            gate: self.gate.id.clone(),
+            user: None,
+            settings,
+            ip: self.peer.ip().to_canonical(),
+            network: self.endpoint.network(),
+            trace_id: rand::random(),
+        };
+        let session = LocalSession::new(
+            info,
+            self.gate.clone(),
+            self.endpoint.clone(),
+            self.shard.clone(),
+        );
+        self.gate.sessions.insert(session.clone());
+        self.shard.counters.sessions_started.add(1);
+        session
+    }
+
+    /// Tells hook and services that the session begins; answers why it must not.
+    async fn started(&self, session: &LocalSession) -> Option<CloseReason> {
+        if let Some(hook) = &self.gate.hooks.started {
+            match guarded("started", &self.gate, || hook(session.clone())).await {
+                Some(Ok(())) => {}
+                Some(Err(refused)) => {
+                    tracing::info!(session = %session.id(), why = ?refused.0, "refused by the started hook");
+                    return Some(CloseReason::AuthenticationRefused);
+                }
+                None => return Some(CloseReason::Internal),
+            }
+        }
+        let bus = &self.gate.bus;
+        bus.event(EventTarget::WhoAsked, session.snapshot(), Event::Started);
+        None
+    }
+
+    /// Tells the client why, as far as its connection can carry that.
+    async fn refuse(&self, mut io: Transport, reason: CloseReason) -> Option<Ready> {
+        let mut bye = Vec::new();
+        if self.endpoint.ws.is_some() {
+            tidegate_protocol::ws::encode_close(&mut bye, reason.code(), reason.text());
+        }
+        let told = async {
+            io.write_all(&bye).await?;
+            io.flush().await?;
+            io.shutdown().await?;
+            let mut rest = [0; 1024];
+            while io.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whether the client listens or not, it is refused.
+        let _ = timeout(self.endpoint.limits.close_timeout, told).await;
+        None
+    }
+
+    fn failed(&self, reason: CloseReason, error: impl std::fmt::Display) -> Option<Ready> {
+        self.shard.counters.closed.add(reason);
+        if reason == CloseReason::Handshake {
+            self.shard.counters.handshake_failures.add(1);
+        }
+        tracing::debug!(
+            ip = %self.peer.ip(),
+            listener = %self.endpoint.name,
+            reason = reason.name(),
+            error = ?error.to_string(),
+            "set-up failed"
+        );
+        None
+    }
+}
+
+/// The client's certificate chain, DER.
+fn certificates(io: &Transport) -> Vec<Bytes> {
+    let chain = match io {
+        Transport::Tls(stream) => stream.get_ref().1.peer_certificates(),
+        Transport::Tcp(_) | Transport::Other(_) => None,
+    };
+    let chain = chain.unwrap_or_default().iter();
+    chain.map(|cert| Bytes::copy_from_slice(cert)).collect()
+}

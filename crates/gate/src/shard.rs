@@ -1,0 +1,247 @@
+//! Shards: the gate's own single-threaded runtimes, one per core, each with its clock,
+//! its timers, its counters and an index of the connections it serves.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use slab::Slab;
+use tidegate_protocol::Packet;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bus::gate::Sent;
+use crate::bus::{Connected, GateError};
+use crate::clock::{Clock, Tick, Wheel};
+use crate::session::LocalSession;
+use crate::shared_packet::SharedPacket;
+use crate::stats::Counters;
+
+/// Broadcasts that may wait for a shard.
+const MAILBOX: usize = 256;
+/// Sessions that a broadcast serves before it lets others run.
+const STRIDE: usize = 512;
+
+/// See the module.
+pub(crate) struct Shard {
+    handle: Handle,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Counters,
+    wheel: Mutex<Wheel>,
+    /// Sessions whose connection is served here.
+    index: Mutex<Slab<LocalSession>>,
+    mailbox: mpsc::Sender<Delivery>,
+}
+
+/// A packet for many sessions of a shard.
+struct Delivery {
+    shared: Arc<SharedPacket>,
+    /// To all where absent.
+    to: Option<Vec<LocalSession>>,
+    hooked: bool,
+    reply: oneshot::Sender<Sent>,
+}
+
+impl Shard {
+    /// A shard whose tasks run on `handle`.
+    pub(crate) fn new(handle: Handle) -> Arc<Self> {
+        let (mailbox, deliveries) = mpsc::channel(MAILBOX);
+        let clock = {
+            let _guard = handle.enter();
+            Clock::new()
+        };
+        let shard = Arc::new(Self {
+            handle,
+            clock,
+            counters: Counters::default(),
+            wheel: Mutex::new(Wheel::new()),
+            index: Mutex::new(Slab::new()),
+            mailbox,
+        });
+        shard.spawn(tick(Arc::downgrade(&shard)));
+        shard.spawn(deliver(Arc::downgrade(&shard), deliveries));
+        shard
+    }
+
+    /// Runs `task` on this shard.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(task);
+    }
+
+    /// The runtime its tasks run on.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    pub(crate) fn attach(&self, session: LocalSession) -> u32 {
+        self.index.lock().insert(session) as u32
+    }
+
+    pub(crate) fn detach(&self, slot: u32) {
+        let mut index = self.index.lock();
+        index.try_remove(slot as usize);
+        if index.is_empty() {
+            index.shrink_to_fit();
+        }
+    }
+
+    /// Connections served here.
+    pub(crate) fn len(&self) -> usize {
+        self.index.lock().len()
+    }
+
+    /// Wakes the connection in `slot` at `at`.
+    pub(crate) fn wake_at(&self, at: Tick, slot: u32) {
+        self.wheel.lock().insert(at, slot);
+    }
+
+    /// Hands a packet over to this shard's sessions, or to those of them in `to`.
+    pub(crate) async fn deliver(
+        &self,
+        shared: Arc<SharedPacket>,
+        to: Option<Vec<LocalSession>>,
+        hooked: bool,
+    ) -> Sent {
+        let (reply, sent) = oneshot::channel();
+        let delivery = Delivery {
+            shared,
+            to,
+            hooked,
+            reply,
+        };
+        if self.mailbox.send(delivery).await.is_err() {
+            return Sent::default();
+        }
+        sent.await.unwrap_or_default()
+    }
+}
+
+/// Advances the clock and wakes connections whose timers are due.
+async fn tick(shard: std::sync::Weak<Shard>) {
+    let mut due = Vec::new();
+    loop {
+        let Some(next) = shard.upgrade().map(|s| s.clock.next()) else {
+            return;
+        };
+        tokio::time::sleep_until(next).await;
+        let Some(shard) = shard.upgrade() else {
+            return;
+        };
+        let now = shard.clock.advance();
+        shard.wheel.lock().expire(now, &mut due);
+        for slot in due.drain(..) {
+            let session = shard.index.lock().get(slot as usize).cloned();
+            if let Some(session) = session {
+                session.core().flow.lock().wake_unless_awake();
+            }
+        }
+    }
+}
+
+/// Hands broadcasts over, one after the other. Sessions drain their queues later, so
+/// that broadcasts in a row leave in one write.
+async fn deliver(shard: std::sync::Weak<Shard>, mut deliveries: mpsc::Receiver<Delivery>) {
+    let mut some = Vec::with_capacity(STRIDE);
+    while let Some(delivery) = deliveries.recv().await {
+        let mut sent = Sent::default();
+        match &delivery.to {
+            Some(sessions) => {
+                for chunk in sessions.chunks(STRIDE) {
+                    hand_over(&delivery, chunk, &mut sent);
+                    tokio::task::yield_now().await;
+                }
+            }
+            None => {
+                let mut from = 0;
+                loop {
+                    let Some(shard) = shard.upgrade() else { return };
+                    some.clear();
+                    let end = {
+                        let index = shard.index.lock();
+                        let end = (from + STRIDE).min(index.capacity());
+                        some.extend((from..end).filter_map(|i| index.get(i).cloned()));
+                        end
+                    };
+                    hand_over(&delivery, &some, &mut sent);
+                    if end == from || end < from + STRIDE {
+                        break;
+                    }
+                    from = end;
+                    drop(shard);
+                    tokio::task::yield_now().await;
+                }
+                some.clear();
+            }
+        }
+        // Whoever asked may have stopped waiting; the packets are queued all the same.
+        let _ = delivery.reply.send(sent);
+    }
+}
+
+fn hand_over(delivery: &Delivery, sessions: &[LocalSession], sent: &mut Sent) {
+    for session in sessions {
+        let result = match delivery.hooked {
+            true => session.send(delivery.shared.packet().clone()),
+            false => session.send_shared(&delivery.shared),
+        };
+        count(sent, session, result);
+    }
+}
+
+fn count(sent: &mut Sent, session: &LocalSession, result: Result<(), GateError>) {
+    match result {
+        Ok(()) if session.connected() == Connected::Dormant => sent.dormant += 1,
+        Ok(()) => sent.attached += 1,
+        Err(GateError::QueueFull) => sent.full += 1,
+        Err(GateError::Refused) => sent.refused += 1,
+        Err(GateError::TooLarge(_)) => sent.too_large += 1,
+        // It ended while we were at it.
+        Err(_) => {}
+    }
+}
+
+/// Sends one packet to `to`, or to every session, on all shards side by side.
+pub(crate) async fn send_to_many(
+    shards: &[Arc<Shard>],
+    packet: Packet,
+    to: Option<Vec<LocalSession>>,
+    hooked: bool,
+) -> Sent {
+    let shared = SharedPacket::new(packet);
+    let mut by_shard: Vec<Option<Vec<LocalSession>>> = shards.iter().map(|_| None).collect();
+    for session in to.iter().flatten() {
+        let core = session.core();
+        if let Some(i) = shards.iter().position(|s| Arc::ptr_eq(s, &core.shard)) {
+            by_shard[i].get_or_insert_default().push(session.clone());
+        }
+    }
+    let parts = shards.iter().zip(by_shard);
+    let deliveries = parts.filter_map(|(shard, part)| {
+        let wanted = to.is_none() || part.is_some();
+        wanted.then(|| shard.deliver(shared.clone(), part, hooked))
+    });
+    let mut sum = Sent::default();
+    for sent in futures_util::future::join_all(deliveries).await {
+        sum.add(sent);
+    }
+    sum
+}
+
+/// A thread that runs a shard's tasks until `stop` is dropped or sent.
+pub(crate) fn spawn_thread(
+    number: usize,
+) -> io::Result<(Handle, oneshot::Sender<()>, JoinHandle<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new()
+        .name(format!("tidegate-{number}"))
+        .spawn(move || {
+            // Sent or dropped: both mean stop.
+            let _ = runtime.block_on(stopped);
+        })?;
+    Ok((handle, stop, thread))
+}
