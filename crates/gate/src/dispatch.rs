@@ -186,11 +186,11 @@ fn stick(session: &LocalSession, number: u32, instance: &InstanceId) {
         return;
     };
     let service = topic.route().ok().and_then(|r| Name::new(r.service).ok());
-    if let Some(service) = service {
-        if session.bound_instance(&service).is_none() {
-            // A session that just ended, or has too many bindings, stays unbound.
-            let _ = session.bind_instance(service, instance.clone());
-        }
+    if let Some(service) = service
+        && session.bound_instance(&service).is_none()
+    {
+        // A session that just ended, or has too many bindings, stays unbound.
+        let _ = session.bind_instance(service, instance.clone());
     }
 }
 

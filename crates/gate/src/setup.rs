@@ -149,13 +149,13 @@ impl Setup {
         };
         let unready = Unready(Some(self.new_session(identity.settings)));
         let session = unready.session();
-        if let Some(user) = identity.user {
-            if let Err(error) = session.bind(user).await {
-                tracing::warn!(session = %session.id(), %error, "an authenticated user could not be bound");
-                let reason = CloseReason::AuthenticationUnavailable;
-                unready.end(reason);
-                return self.refuse(io, reason).await;
-            }
+        if let Some(user) = identity.user
+            && let Err(error) = session.bind(user).await
+        {
+            tracing::warn!(session = %session.id(), %error, "an authenticated user could not be bound");
+            let reason = CloseReason::AuthenticationUnavailable;
+            unready.end(reason);
+            return self.refuse(io, reason).await;
         }
         if let Some(reason) = self.started(&session).await {
             unready.end(reason);

@@ -6,12 +6,14 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tidegate_protocol::{Codec, Packet};
 
+type Frames = SmallVec<[(usize, Arc<[u8]>); 1]>;
+
 /// A packet that stands in many queues at a time.
 #[derive(Debug)]
 pub(crate) struct SharedPacket {
     packet: Packet,
     /// By the address of the codec: a gate has a handful, and they outlive its packets.
-    frames: Mutex<SmallVec<[(usize, Arc<[u8]>); 1]>>,
+    frames: Mutex<Frames>,
 }
 
 impl SharedPacket {

@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Connection, Pause, State, scratch};
 use crate::session::flow::Phase;
 
+/// How long the peer may take to close its side once ours is closed.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl Connection {
     /// Begins to close, within a deadline: a client that has gone silent, or reads
     /// nothing, gets no more time than any other.
@@ -64,7 +67,10 @@ impl Connection {
         if let State::ShuttingDown(reason, deadline) = self.state {
             match Pin::new(&mut self.io).poll_shutdown(cx) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.state = State::Lingering(reason, deadline),
+                Poll::Ready(Ok(())) => {
+                    let deadline = deadline.min(self.now().plus(LINGER));
+                    self.state = State::Lingering(reason, deadline);
+                }
                 Poll::Ready(Err(_)) => self.state = State::Done(reason),
             }
         }

@@ -361,10 +361,10 @@ impl Connection {
             | State::Lingering(_, at) => sooner(at),
             State::Done(_) => {}
         }
-        if self.state == State::Open {
-            if let Some(at) = self.bind_deadline() {
-                sooner(at);
-            }
+        if self.state == State::Open
+            && let Some(at) = self.bind_deadline()
+        {
+            sooner(at);
         }
         next
     }
@@ -407,10 +407,10 @@ impl Connection {
         core.shard.spawn(async move {
             // A packet that a hook has at hand was accepted: it is served before the
             // services hear of the end.
-            if let Some(hook) = hook {
-                if let Some(packet) = hook.await {
-                    crate::dispatch::dispatch(&session, packet);
-                }
+            if let Some(hook) = hook
+                && let Some(packet) = hook.await
+            {
+                crate::dispatch::dispatch(&session, packet);
             }
             session.end(reason, unwritten).await;
         });

@@ -308,10 +308,10 @@ impl Flow {
             let rest = topic.as_str().strip_prefix(service);
             rest.is_some_and(|rest| rest.starts_with('/'))
         };
-        if !self.used.iter().any(|service| names(service)) {
-            if let Ok(route) = topic.route() {
-                self.used.push(route.service.into());
-            }
+        if !self.used.iter().any(|service| names(service))
+            && let Ok(route) = topic.route()
+        {
+            self.used.push(route.service.into());
         }
     }
 
