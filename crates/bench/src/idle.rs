@@ -145,7 +145,7 @@ impl Kind {
 fn connect_from(i: usize, to: SocketAddr) -> Result<TcpStream, Box<dyn Error>> {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    let from = Ipv4Addr::new(127, 0, 1 + (i / 20_000) as u8, 1);
+    let from = Ipv4Addr::new(127, 1 + (i % 250) as u8, std::process::id() as u8, 1);
     bind(&socket, &SocketAddr::from((from, 0)))?;
     connect(&socket, &to)?;
     let stream = TcpStream::from(socket);

@@ -32,6 +32,7 @@ pub struct Builder {
     tls: TlsOptions,
     connect_timeout: Duration,
     keepalive: Option<(String, Duration)>,
+    error_topic: Option<String>,
     settings: Settings,
 }
 
@@ -43,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) send_queue: usize,
     pub(crate) push_buffer: usize,
     pub(crate) keepalive: Option<(Topic, Duration)>,
+    pub(crate) error_topic: Option<Topic>,
 }
 
 impl Builder {
@@ -53,14 +55,24 @@ impl Builder {
             tls: TlsOptions::default(),
             connect_timeout: Duration::from_secs(10),
             keepalive: None,
+            error_topic: None,
             settings: Settings {
                 request_timeout: Duration::from_secs(10),
                 close_timeout: Duration::from_secs(2),
                 send_queue: 100,
                 push_buffer: 128,
                 keepalive: None,
+                error_topic: None,
             },
         }
+    }
+
+    /// The topic under which the gate tells errors (`v1_error_topic` of its listener). A
+    /// request that was not served then fails with [`Error::NotServed`] and not by its
+    /// timeout. Errors about other packets arrive as pushes. Default none.
+    pub fn error_topic(mut self, topic: &str) -> Self {
+        self.error_topic = Some(topic.to_owned());
+        self
     }
 
     /// One deadline over name resolution, TCP, TLS and WebSocket. Default 10 s.
@@ -184,6 +196,7 @@ impl Builder {
             },
             settings: Settings {
                 keepalive,
+                error_topic: self.error_topic.as_deref().map(Topic::new).transpose()?,
                 ..self.settings.clone()
             },
         })

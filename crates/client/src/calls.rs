@@ -6,6 +6,8 @@ use parking_lot::Mutex;
 use tidegate_protocol::{Packet, Topic};
 use tokio::sync::oneshot;
 
+use crate::error::PacketError;
+
 /// Requests given up whose late answers are still known for what they are.
 pub(crate) const ABANDONED: usize = 4096;
 
@@ -16,12 +18,15 @@ pub(crate) struct Calls(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     closed: bool,
-    waiting: HashMap<Topic, oneshot::Sender<Packet>>,
+    waiting: HashMap<Topic, oneshot::Sender<Outcome>>,
     /// Sent, then given up: by timeout, or because the caller went away. An answer to
     /// one of these is late, not a push. Bounded: the oldest is forgotten first.
     abandoned: HashSet<Topic>,
     abandoned_order: VecDeque<Topic>,
 }
+
+/// What comes of a request: its answer, or why there is none.
+pub(crate) type Outcome = Result<Packet, PacketError>;
 
 /// What a packet from the gate is.
 #[derive(Debug)]
@@ -39,7 +44,7 @@ pub(crate) enum Arrival {
 pub(crate) struct Call<'a> {
     calls: &'a Calls,
     topic: Topic,
-    answer: oneshot::Receiver<Packet>,
+    answer: oneshot::Receiver<Outcome>,
     sent: bool,
 }
 
@@ -64,7 +69,7 @@ impl Calls {
     pub(crate) fn arrived(&self, packet: Packet) -> Arrival {
         let mut state = self.0.lock();
         if let Some(waiting) = state.waiting.remove(&packet.topic) {
-            return match waiting.send(packet) {
+            return match waiting.send(Ok(packet)) {
                 Ok(()) => Arrival::Answer,
                 Err(_) => Arrival::Late,
             };
@@ -74,6 +79,12 @@ impl Calls {
             return Arrival::Late;
         }
         Arrival::Push(packet)
+    }
+
+    /// Tells the request of this topic that it was not served; `false` if none waits.
+    pub(crate) fn refused(&self, topic: &Topic, error: PacketError) -> bool {
+        let waiting = self.0.lock().waiting.remove(topic);
+        waiting.is_some_and(|waiting| waiting.send(Err(error)).is_ok())
     }
 
     /// Ends all waiting; none begins any more.
@@ -90,8 +101,8 @@ impl Call<'_> {
         self.sent = true;
     }
 
-    /// The answer; `None` when the connection ended first.
-    pub(crate) async fn answer(&mut self) -> Option<Packet> {
+    /// What came of it; `None` when the connection ended first.
+    pub(crate) async fn answer(&mut self) -> Option<Outcome> {
         (&mut self.answer).await.ok()
     }
 }

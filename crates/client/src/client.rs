@@ -106,6 +106,7 @@ impl Client {
             closed,
             shared,
             keepalive: settings.keepalive,
+            error_topic: settings.error_topic,
             close_timeout: settings.close_timeout,
         };
         tokio::spawn(task.run());
@@ -123,8 +124,9 @@ impl Client {
     /// # Errors
     ///
     /// [`InvalidMethod`](Error::InvalidMethod) and [`TooLarge`](Error::TooLarge) before
-    /// anything is sent; [`RequestTimeout`](Error::RequestTimeout), also where the gate or
-    /// the service failed, for the plain protocol has no word for it;
+    /// anything is sent; [`NotServed`](Error::NotServed) where the gate tells errors
+    /// ([`Builder::error_topic`]), else [`RequestTimeout`](Error::RequestTimeout) for those
+    /// too, for the plain protocol has no word for them;
     /// [`Closed`](Error::Closed).
     pub async fn request(&self, method: &str, body: impl Into<Bytes>) -> Result<Bytes, Error> {
         let limit = self.handle.request_timeout;
@@ -157,7 +159,7 @@ impl Client {
             call.answer().await
         };
         match timeout(limit, answered).await {
-            Ok(Some(answer)) => Ok(answer),
+            Ok(Some(outcome)) => Ok(outcome?),
             Ok(None) => Err(self.ended().await),
             Err(_) => Err(Error::RequestTimeout(limit)),
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
-use tidegate_protocol::{CloseReason, RouteError, TooLarge, TopicError};
+use tidegate_protocol::{CloseReason, ErrorCode, RouteError, TooLarge, Topic, TopicError};
 
 use crate::url::UrlError;
 
@@ -53,6 +53,11 @@ pub enum Error {
     /// that comes later is discarded and counted.
     #[error("no answer after {0:?}")]
     RequestTimeout(Duration),
+    /// The gate or the service did not serve the request, and says why. Only where the
+    /// listener has an error topic and [`Builder::error_topic`](crate::Builder::error_topic)
+    /// names it.
+    #[error(transparent)]
+    NotServed(#[from] PacketError),
     /// The connection has ended. Whether a request in flight was served is not known.
     #[error("{0}")]
     Closed(Closed),
@@ -78,6 +83,8 @@ pub enum ErrorKind {
     InvalidTopic,
     /// The packet does not fit a frame.
     TooLarge,
+    /// The gate or the service did not serve the request.
+    NotServed,
     /// The connection has ended.
     Closed,
 }
@@ -96,8 +103,33 @@ impl Error {
             Self::ConnectTimeout(_) | Self::RequestTimeout(_) => ErrorKind::Timeout,
             Self::InvalidTopic(_) | Self::InvalidMethod(_) => ErrorKind::InvalidTopic,
             Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::NotServed(_) => ErrorKind::NotServed,
             Self::Closed(_) => ErrorKind::Closed,
         }
+    }
+}
+
+/// Why a packet was not served, as the gate tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message} ({})", code.0)]
+pub struct PacketError {
+    /// The number: below 1000 the gate's, from 1000 the service's.
+    pub code: ErrorCode,
+    /// In words, not escaped.
+    pub message: String,
+}
+
+impl PacketError {
+    /// Reads the body of a packet of the error topic: of which packet, and what.
+    pub(crate) fn read(body: &[u8]) -> Option<(Topic, Self)> {
+        let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+        let topic = Topic::new(body.get("topic")?.as_str()?).ok()?;
+        let code = body.get("code")?.as_u64()?.try_into().ok()?;
+        let error = Self {
+            code: ErrorCode(code),
+            message: body.get("message")?.as_str()?.to_owned(),
+        };
+        Some((topic, error))
     }
 }
 

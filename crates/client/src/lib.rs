@@ -35,7 +35,8 @@
 //!   them. Queued is not delivered: what a connection took with it is counted in
 //!   [`Closed::unsent`].
 //! - The plain protocol has no error packet: a request that the gate or a service could
-//!   not serve ends in [`ErrorKind::Timeout`].
+//!   not serve ends in [`ErrorKind::Timeout`]; where the gate's listener has an error topic
+//!   and [`Builder::error_topic`] names it, in [`ErrorKind::NotServed`] at once.
 //! - The plain protocol has no ping. A gate closes a **TCP** client that sends nothing for
 //!   its heartbeat timeout (60 s by default); a client that only listens sets
 //!   [`Builder::keepalive`]. On WebSocket the gate pings, and pings are answered by
@@ -66,10 +67,12 @@ mod url;
 
 pub use builder::Builder;
 pub use client::{Client, Stats};
-pub use error::{Cause, Closed, Error, ErrorKind};
+pub use error::{Cause, Closed, Error, ErrorKind, PacketError};
 pub use pushes::{Missed, Pushes};
 pub use url::UrlError;
 
 // What this crate's signatures are made of.
 pub use bytes::Bytes;
-pub use tidegate_protocol::{CloseReason, Packet, RouteError, TooLarge, Topic, TopicError};
+pub use tidegate_protocol::{
+    CloseReason, ErrorCode, Packet, RouteError, TooLarge, Topic, TopicError,
+};

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::calls::Arrival;
 use crate::client::Shared;
-use crate::error::{Cause, Closed};
+use crate::error::{Cause, Closed, PacketError};
 use crate::transport::{Incoming, Transport};
 
 /// Above this many unwritten bytes no more packets are taken from the queue.
@@ -28,6 +28,7 @@ pub(crate) struct Task<T> {
     pub(crate) closed: watch::Sender<Option<Closed>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) keepalive: Option<(Topic, Duration)>,
+    pub(crate) error_topic: Option<Topic>,
     pub(crate) close_timeout: Duration,
 }
 
@@ -156,6 +157,12 @@ impl<T: Transport> Task<T> {
     fn arrived(&self, packet: Packet) {
         let counters = &self.shared.counters;
         counters.received.fetch_add(1, Relaxed);
+        if self.error_topic.as_ref() == Some(&packet.topic)
+            && let Some((topic, error)) = PacketError::read(&packet.body)
+            && self.shared.calls.refused(&topic, error)
+        {
+            return;
+        }
         match self.shared.calls.arrived(packet) {
             Arrival::Answer => {}
             Arrival::Late => {

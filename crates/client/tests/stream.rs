@@ -410,3 +410,27 @@ async fn options_are_checked() {
     let beat = ws().keepalive("", Duration::from_secs(1));
     assert_eq!(kind(beat).await, ErrorKind::InvalidTopic);
 }
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_the_error_topic_find_their_requests() {
+    let (client, mut gate) = open(|b| b.error_topic("oops")).await;
+    let mut pushes = client.pushes();
+    let answer = async {
+        let asked = gate.read().await.unwrap();
+        assert_eq!(asked.topic.as_str(), "a/b/1");
+        gate.write("oops", r#"{"topic":"a/c","code":5,"message":"away"}"#)
+            .await;
+        gate.write("oops", r#"{"topic":"a/b/1","code":1001,"message":"no"}"#)
+            .await;
+        gate
+    };
+    let (asked, _gate) = tokio::join!(client.request("a/b", ""), answer);
+    match asked {
+        Err(Error::NotServed(e)) => assert_eq!((e.code.0, &*e.message), (1001, "no")),
+        other => panic!("{other:?}"),
+    }
+    // Of a packet that waits for no answer: a push like any other.
+    let (topic, body) = next(&mut pushes).await;
+    assert_eq!(topic, "oops");
+    assert!(String::from_utf8(body).unwrap().contains("a/c"));
+}

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::gate::GateInner;
+use crate::shard::Shard;
 
 /// See the module.
 pub(crate) struct Admission {
@@ -39,12 +40,13 @@ impl Admission {
         // A limit that can never be reached is not counted for.
         if self.max_per_address < self.max {
             let mut by_address = self.by_address.lock();
-            let count = by_address.entry(network_of(ip)).or_default();
-            if *count as usize >= self.max_per_address {
+            let ip = network_of(ip);
+            let count = by_address.get(&ip).copied().unwrap_or(0);
+            if count as usize >= self.max_per_address {
                 self.connections.fetch_sub(1, Ordering::Relaxed);
                 return false;
             }
-            *count += 1;
+            by_address.insert(ip, count + 1);
         }
         true
     }
@@ -76,6 +78,7 @@ fn network_of(ip: IpAddr) -> IpAddr {
 pub(crate) struct Place {
     gate: Arc<GateInner>,
     ip: IpAddr,
+    shard: Option<Arc<Shard>>,
 }
 
 impl Place {
@@ -84,12 +87,64 @@ impl Place {
         gate.admission.enter(ip).then(|| Self {
             gate: gate.clone(),
             ip,
+            shard: None,
         })
+    }
+
+    /// Counts for `shard` from now on: in a burst, those in set-up count too.
+    pub(crate) fn on(mut self, shard: Arc<Shard>) -> Self {
+        shard.load.fetch_add(1, Ordering::Relaxed);
+        self.shard = Some(shard);
+        self
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.gate.admission.leave(self.ip);
+        if let Some(shard) = &self.shard {
+            shard.load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_64_and_a_mapped_one_its_ipv4_address() {
+        let admission = Admission::new(100, 2);
+        assert!(admission.enter(ip("2001:db8:0:1::1")));
+        assert!(admission.enter(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
+        assert!(!admission.enter(ip("2001:db8:0:1::2")));
+        assert!(admission.enter(ip("2001:db8:0:2::1")), "another /64");
+        assert!(admission.enter(ip("192.0.2.1")));
+        assert!(admission.enter(ip("::ffff:192.0.2.1")));
+        assert!(!admission.enter(ip("192.0.2.1")));
+        assert!(admission.enter(ip("192.0.2.2")));
+        assert_eq!(admission.connections(), 6);
+        admission.leave(ip("2001:db8:0:1::1"));
+        assert!(admission.enter(ip("2001:db8:0:1::3")), "a place given back");
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_those_who_left() {
+        let admission = Admission::new(3, 2);
+        for _ in 0..2 {
+            for i in 1..=3 {
+                assert!(admission.enter(IpAddr::from([127, 0, 0, i])));
+            }
+            assert!(!admission.enter(ip("127.0.0.9")), "full");
+            for i in 1..=3 {
+                admission.leave(IpAddr::from([127, 0, 0, i]));
+            }
+            assert_eq!(admission.connections(), 0);
+            assert!(admission.by_address.lock().is_empty());
+        }
     }
 }

@@ -20,7 +20,8 @@ pub(crate) struct Tick(pub(crate) u32);
 impl Tick {
     pub(crate) const NEVER: Tick = Tick(u32::MAX);
 
-    /// The first tick at which `after` has passed since this one.
+    /// The first tick at which `after` has passed since this one began. Counted from the
+    /// current tick that is up to one step less than `after` from now.
     pub(crate) fn plus(self, after: Duration) -> Tick {
         let ticks = after.as_millis().div_ceil(TICK.as_millis());
         Tick(

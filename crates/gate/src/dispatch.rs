@@ -7,11 +7,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tidegate_protocol::{ErrorCode, InstanceId, Name, Packet, RouteError, Snapshot};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::bus::{
     Call, CallError, CallResult, Caller, DeadInstance, Event, EventTarget, Responder,
 };
-use crate::session::LocalSession;
+use crate::session::{Extra, LocalSession};
 
 /// Routes one packet by its topic and hands it to the bus. Packets of one session are
 /// dispatched one after the other, by its connection.
@@ -66,8 +68,26 @@ pub(crate) fn dispatch(session: &LocalSession, packet: Packet) {
 pub(crate) struct Binding {
     pub(crate) service: Name,
     pub(crate) instance: InstanceId,
-    /// Calls that wait while the instance is gone; `None` while it is not known to be.
-    held: Option<VecDeque<HeldCall>>,
+    /// What waits while the instance is gone; `None` while it is not known to be.
+    held: Option<Held>,
+}
+
+/// Calls that wait for an instance, in the order of their packets.
+#[derive(Debug, Default)]
+struct Held {
+    calls: VecDeque<HeldCall>,
+    /// Tells the task that looks for an instance that it need not any more.
+    over: Arc<Notify>,
+}
+
+impl Held {
+    /// Puts a call in its place: of several that were on their way to an instance that
+    /// is gone, the later ones may come back first.
+    fn insert(&mut self, call: HeldCall) {
+        let before = |c: &HeldCall| (c.number.wrapping_sub(call.number) as i32) < 0;
+        let at = self.calls.partition_point(before);
+        self.calls.insert(at, call);
+    }
 }
 
 impl Binding {
@@ -79,8 +99,19 @@ impl Binding {
         }
     }
 
-    pub(crate) fn is_held(&self) -> bool {
-        self.held.is_some()
+    /// Points to another instance; calls that wait go there.
+    pub(crate) fn change(&mut self, instance: InstanceId) {
+        self.instance = instance;
+        if let Some(held) = &self.held {
+            held.over.notify_one();
+        }
+    }
+
+    /// Ends the wait for an instance. Answers the calls that waited.
+    pub(crate) fn release(&mut self) -> VecDeque<HeldCall> {
+        let held = self.held.take().unwrap_or_default();
+        held.over.notify_one();
+        held.calls
     }
 }
 
@@ -122,8 +153,9 @@ fn call_bound(session: &LocalSession, number: u32, call: &Call<'_>) -> bool {
             again: false,
         };
         Some(match &mut binding.held {
-            Some(queue) => {
-                queue.push_back(held);
+            Some(waiting) => {
+                wait_longer(session, number, call.service);
+                waiting.insert(held);
                 None
             }
             None => Some(held),
@@ -194,106 +226,170 @@ fn stick(session: &LocalSession, number: u32, instance: &InstanceId) {
     }
 }
 
+/// Answers the calls that waited for an instance when the wait was given up.
+pub(crate) fn fail_held(session: &LocalSession, calls: impl IntoIterator<Item = HeldCall>) {
+    for call in calls {
+        session.finish_call(call.number, Err(ErrorCode::INSTANCE_GONE.into()));
+    }
+}
+
+/// Gives a call that waits for an instance the time that its service's policy allows
+/// and then its own. Answers whether it is still waited for.
+fn wait_longer(session: &LocalSession, number: u32, service: &str) -> bool {
+    let core = session.core();
+    let call_timeout = core.endpoint.limits.call_timeout;
+    let wait = match core.gate.bus.policy(service).dead_instance {
+        DeadInstance::Hold(time) => time,
+        DeadInstance::Rebind | DeadInstance::Fail => call_timeout,
+    };
+    let deadline = core.shard.clock.now().plus(wait + call_timeout);
+    core.flow.lock().set_deadline(number, deadline)
+}
+
+/// What becomes of a call that its bound instance did not get.
+enum Gone {
+    /// It waits with others.
+    Waits,
+    /// It is the first to wait.
+    First(Arc<Notify>),
+    /// The session is bound to another instance already.
+    Elsewhere(HeldCall),
+}
+
 /// Applies the service's policy to a call that its bound instance did not get.
 fn instance_gone(session: &LocalSession, held: HeldCall, result: CallResult) {
     let core = session.core();
     let policy = core.gate.bus.policy(&held.service).dead_instance;
-    let wait = match policy {
-        _ if held.again => return session.finish_call(held.number, result),
-        DeadInstance::Fail => return session.finish_call(held.number, result),
-        DeadInstance::Rebind => core.endpoint.limits.call_timeout,
-        DeadInstance::Hold(time) => time,
-    };
-    let deadline = core
-        .shard
-        .clock
-        .now()
-        .plus(wait + core.endpoint.limits.call_timeout);
-    if !core.flow.lock().set_deadline(held.number, deadline) {
-        return;
+    let (number, service, gone) = (held.number, held.service.clone(), held.instance.clone());
+    let waits = !held.again && policy != DeadInstance::Fail;
+    if !waits || !wait_longer(session, number, &service) {
+        return session.finish_call(number, result);
     }
-    let service = held.service.clone();
-    let gone = held.instance.clone();
-    let number = held.number;
-    let first = session.if_extra(|extra| {
+    let next = session.if_extra(|extra| {
         let mut bindings = extra.bindings.iter_mut();
         let binding = bindings.find(|b| b.service == *service)?;
-        let first = binding.held.is_none();
-        binding.held.get_or_insert_default().push_back(held);
-        Some(first)
+        Some(match &mut binding.held {
+            Some(waiting) => {
+                waiting.insert(held);
+                Gone::Waits
+            }
+            None if binding.instance != held.instance => Gone::Elsewhere(HeldCall {
+                instance: binding.instance.clone(),
+                again: true,
+                ..held
+            }),
+            None => {
+                let waiting = binding.held.insert(Held::default());
+                waiting.insert(held);
+                Gone::First(waiting.over.clone())
+            }
+        })
     });
-    match first.flatten() {
-        Some(true) => core
-            .shard
-            .spawn(recover(session.clone(), service, gone, policy)),
-        Some(false) => {}
+    match next.flatten() {
+        Some(Gone::First(over)) => {
+            let session = session.clone();
+            core.shard
+                .spawn(recover(session, service, gone, policy, over));
+        }
+        Some(Gone::Elsewhere(held)) => hand_over(session, held),
+        Some(Gone::Waits) => {}
         // Unbound meanwhile: the packet was for an instance that is gone.
         None => session.finish_call(number, result),
     }
 }
 
 /// Finds an instance for the calls that wait, and hands them over in order.
-async fn recover(session: LocalSession, service: Box<str>, gone: InstanceId, policy: DeadInstance) {
-    let bus = &session.core().gate.bus;
-    let found = match policy {
-        DeadInstance::Hold(time) => {
-            let up = tokio::time::timeout(time, bus.instance_up(&service, &gone)).await;
-            up.ok().map(|()| gone)
-        }
-        DeadInstance::Rebind | DeadInstance::Fail => {
-            let instances = bus.instances(&service).await.unwrap_or_default();
-            let others = instances.into_iter().map(|i| i.instance);
-            let others: Vec<_> = others.filter(|i| *i != gone).collect();
-            let pick = (!others.is_empty()).then(|| rand::random_range(0..others.len()));
-            let new = pick.map(|i| others[i].clone());
-            if let Some(new) = &new {
-                let to = EventTarget::Service(&service, Some(new));
-                bus.event(to, session.snapshot(), Event::Rebound { from: gone });
-            }
-            new
-        }
+async fn recover(
+    session: LocalSession,
+    service: Box<str>,
+    gone: InstanceId,
+    policy: DeadInstance,
+    over: Arc<Notify>,
+) {
+    let (found, by_hand) = tokio::select! {
+        biased;
+        () = over.notified() => (None, true),
+        found = find(&session, &service, &gone, policy) => (found, false),
     };
+    let to = session.if_extra(|extra| {
+        let binding = waiting(extra, &service, &over)?;
+        if by_hand || binding.instance != gone {
+            return Some(Some(binding.instance.clone()));
+        }
+        if let Some(found) = &found {
+            binding.instance = found.clone();
+        }
+        Some(found.clone())
+    });
+    // The session has ended, or was unbound.
+    let Some(to) = to.flatten() else { return };
+    if policy == DeadInstance::Rebind
+        && let Some(new) = to.as_ref().filter(|to| Some(*to) == found.as_ref())
+    {
+        let target = EventTarget::Service(&service, Some(new));
+        let event = Event::Rebound { from: gone };
+        let bus = &session.core().gate.bus;
+        bus.event(target, session.snapshot(), event);
+    }
     loop {
         let next = session.if_extra(|extra| {
-            let i = extra.bindings.iter().position(|b| b.service == *service)?;
-            let binding = &mut extra.bindings[i];
-            if let Some(instance) = &found {
-                binding.instance = instance.clone();
+            let binding = waiting(extra, &service, &over)?;
+            let mut call = binding.held.as_mut()?.calls.pop_front();
+            match &mut call {
+                None => binding.held = None,
+                Some(call) => call.instance = binding.instance.clone(),
             }
-            let next = binding.held.as_mut()?.pop_front();
-            if next.is_none() {
-                binding.held = None;
-                // No instance took over: the next packet finds its own.
-                if found.is_none() && policy == DeadInstance::Rebind {
-                    extra.bindings.swap_remove(i);
-                }
-            }
-            next
+            call
         });
-        let Some(mut held) = next.flatten() else {
+        let Some(mut call) = next.flatten() else {
             return;
         };
-        let deadline = session.core().shard.clock.now();
-        let deadline = deadline.plus(session.core().endpoint.limits.call_timeout);
-        let waited_for = session
-            .core()
-            .flow
-            .lock()
-            .set_deadline(held.number, deadline);
-        match &found {
-            Some(instance) if waited_for => {
-                held.instance = instance.clone();
-                held.again = true;
-                hand_over(&session, held);
-            }
-            Some(_) => {}
-            None => {
-                let code = match policy {
-                    DeadInstance::Rebind => ErrorCode::UNAVAILABLE,
-                    DeadInstance::Fail | DeadInstance::Hold(_) => ErrorCode::INSTANCE_GONE,
-                };
-                session.finish_call(held.number, Err(code.into()));
-            }
+        if to.is_none() {
+            let code = match policy {
+                DeadInstance::Rebind => ErrorCode::UNAVAILABLE,
+                DeadInstance::Fail | DeadInstance::Hold(_) => ErrorCode::INSTANCE_GONE,
+            };
+            session.finish_call(call.number, Err(code.into()));
+            continue;
         }
+        let core = session.core();
+        let deadline = core.shard.clock.now();
+        let deadline = deadline.plus(core.endpoint.limits.call_timeout);
+        // One that is not waited for any more has been answered as unknown.
+        if core.flow.lock().set_deadline(call.number, deadline) {
+            call.again = true;
+            hand_over(&session, call);
+        }
+    }
+}
+
+/// The binding to `service`, while it is the one whose calls wait until `over`.
+fn waiting<'a>(extra: &'a mut Extra, service: &str, over: &Arc<Notify>) -> Option<&'a mut Binding> {
+    let mut bindings = extra.bindings.iter_mut();
+    let binding = bindings.find(|b| b.service == *service)?;
+    let held = binding.held.as_ref()?;
+    Arc::ptr_eq(&held.over, over).then_some(binding)
+}
+
+/// An instance for a session whose own is gone, as the policy has it.
+async fn find(
+    session: &LocalSession,
+    service: &str,
+    gone: &InstanceId,
+    policy: DeadInstance,
+) -> Option<InstanceId> {
+    let core = session.core();
+    let bus = &core.gate.bus;
+    if let DeadInstance::Hold(time) = policy {
+        let up = timeout(time, bus.instance_up(service, gone)).await;
+        return up.ok().map(|()| gone.clone());
+    }
+    let instances = timeout(core.endpoint.limits.call_timeout, bus.instances(service)).await;
+    let instances = instances.ok()?.ok()?.into_iter().map(|i| i.instance);
+    // One that has come back under the same id has forgotten the session like any other.
+    let (same, mut others): (Vec<_>, Vec<_>) = instances.partition(|i| i == gone);
+    match others.len() {
+        0 => same.into_iter().next(),
+        n => Some(others.swap_remove(rand::random_range(0..n))),
     }
 }

@@ -4,6 +4,7 @@
 //! that panics fails what it was asked about, not the gate.
 
 use std::any::Any;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tidegate_protocol::{ErrorCode, Network, Packet, Settings, Topic, UserId};
 use crate::bus::{CallError, Ended};
 use crate::gate::GateInner;
 use crate::session::LocalSession;
+use crate::watch::poll_watched;
 
 /// The hooks of a gate.
 #[derive(Default)]
@@ -122,7 +124,10 @@ pub(crate) async fn guarded<T>(
     call: impl FnOnce() -> BoxFuture<'static, T>,
 ) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
+        Ok(future) => {
+            let mut future = AssertUnwindSafe(future).catch_unwind();
+            poll_fn(|cx| poll_watched("hook", what, || future.poll_unpin(cx))).await
+        }
         Err(panic) => Err(panic),
     }
     .map_err(|panic| report_panic(what, gate, panic.as_ref()))
@@ -135,7 +140,7 @@ pub(crate) fn guarded_now<T>(
     gate: &GateInner,
     call: impl FnOnce() -> T,
 ) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(call))
+    poll_watched("hook", what, || catch_unwind(AssertUnwindSafe(call)))
         .map_err(|panic| report_panic(what, gate, panic.as_ref()))
         .ok()
 }

@@ -36,6 +36,11 @@
 //! - [`hooks`]: where a user's code plugs in.
 //! - [`limits`], [`stats`], [`budget`]: limits and defaults, counters, memory.
 
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 mod accept;
 mod admission;
 mod budget;

@@ -163,9 +163,9 @@ impl Listener {
     }
 
     /// Checks everything, for connections that the caller brings.
-    pub(crate) fn without_socket(self) -> Result<Endpoint, ListenError> {
+    pub(crate) fn without_socket(self, default: &Limits) -> Result<Endpoint, ListenError> {
         let address = self.address.clone();
-        let endpoint = self.endpoint(&Limits::default(), None);
+        let endpoint = self.endpoint(default, None);
         endpoint.map_err(|why| ListenError { address, why })
     }
 

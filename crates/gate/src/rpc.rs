@@ -1,6 +1,7 @@
 //! The RPC surface that the gate serves to services: what they may do to sessions.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -15,8 +16,10 @@ use crate::shard::send_to_many;
 type SessionResult = Result<SessionReply, GateError>;
 
 impl GateEndpoint for GateInner {
-    /// What needs no store is done before this returns, so that calls of one service
-    /// take effect in the order they were made: "send, then close" closes after the send.
+    /// Sends, closes, groups and instance bindings are done before this returns, and
+    /// changes that may wait for the store have taken their turn, so that calls take
+    /// effect in the order they were made: "send, then close" closes after the send.
+    /// A close or a send does not wait for a change that waits for the store.
     fn session(&self, id: SessionId, op: SessionOp) -> BoxFuture<'static, SessionResult> {
         let Some(session) = self.sessions.get(id) else {
             return ready(match op {
@@ -27,25 +30,24 @@ impl GateEndpoint for GateInner {
         };
         match op {
             SessionOp::Bind(user) => {
-                async move { session.bind(user).await.map(SessionReply::Session) }.boxed()
+                begun(async move { session.bind(user).await.map(SessionReply::Session) })
             }
             SessionOp::Unbind => {
-                async move { session.unbind().await.map(SessionReply::Session) }.boxed()
+                begun(async move { session.unbind().await.map(SessionReply::Session) })
             }
             SessionOp::Set(pairs) => {
-                async move { session.set(pairs).await.map(SessionReply::Session) }.boxed()
+                begun(async move { session.set(pairs).await.map(SessionReply::Session) })
             }
             SessionOp::Del(key) => {
-                async move { session.del(&key).await.map(SessionReply::Session) }.boxed()
+                begun(async move { session.del(&key).await.map(SessionReply::Session) })
             }
             SessionOp::Replace(with) => {
-                async move { session.replace(with).await.map(SessionReply::Session) }.boxed()
+                begun(async move { session.replace(with).await.map(SessionReply::Session) })
             }
-            SessionOp::SendWait(packet, deadline) => async move {
+            SessionOp::SendWait(packet, deadline) => begun(async move {
                 let sent = session.send_wait(packet, deadline).await;
                 sent.map(|()| SessionReply::Done)
-            }
-            .boxed(),
+            }),
             op => ready(at_once(&session, op)).boxed(),
         }
     }
@@ -92,6 +94,17 @@ impl GateEndpoint for GateInner {
             }))
             .boxed(),
         }
+    }
+}
+
+/// Polls an operation once, here: then it is done or has its place in line.
+fn begun(
+    operation: impl Future<Output = SessionResult> + Send + 'static,
+) -> BoxFuture<'static, SessionResult> {
+    let mut operation = operation.boxed();
+    match operation.poll_unpin(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => ready(result).boxed(),
+        Poll::Pending => operation,
     }
 }
 

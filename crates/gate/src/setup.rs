@@ -9,13 +9,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tidegate_protocol::ws::upgrade::{self, UpgradeRequest};
+use tidegate_protocol::ws::upgrade::{self, UpgradeError, UpgradeRequest};
 use tidegate_protocol::{CloseReason, SessionId, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::Place;
 use crate::bus::{Event, EventTarget};
@@ -37,16 +38,16 @@ pub(crate) fn spawn(
     open: impl FnOnce() -> io::Result<Transport> + Send + 'static,
 ) {
     let setup = Setup {
+        deadline: Instant::now() + endpoint.limits.setup_timeout,
         gate,
         shard: shard.clone(),
         endpoint,
         peer,
     };
-    let deadline = setup.endpoint.limits.setup_timeout;
+    let place = place.on(shard.clone());
     shard.spawn(Task::SetUp(Box::pin(async move {
-        let done = timeout(deadline, setup.run(open)).await;
-        done.unwrap_or_else(|_| setup.failed(CloseReason::SetupTimeout, "the deadline passed"))
-            .map(|ready| ready.connection(place))
+        let ready = setup.run(open).await;
+        ready.map(|ready| ready.connection(place))
     })));
 }
 
@@ -124,7 +125,13 @@ struct Setup {
     shard: Arc<Shard>,
     endpoint: Arc<Endpoint>,
     peer: SocketAddr,
+    /// For everything up to the session's start.
+    deadline: Instant,
 }
+
+/// What came of an upgrade: the request and the bytes behind it, or a refusal. Without
+/// a request on a listener that is not for WebSocket.
+type Upgraded = Result<(Option<Arc<UpgradeRequest>>, Vec<u8>), UpgradeError>;
 
 impl Setup {
     async fn run(&self, open: impl FnOnce() -> io::Result<Transport>) -> Option<Ready> {
@@ -132,21 +139,42 @@ impl Setup {
             Ok(io) => io,
             Err(error) => return self.failed(CloseReason::ConnectionLost, error),
         };
-        let mut io = match self.tls(io).await {
-            Ok(io) => io,
-            Err(error) => return self.failed(CloseReason::Handshake, error),
+        let mut io = match timeout_at(self.deadline, self.tls(io)).await {
+            Ok(Ok(io)) => io,
+            Ok(Err(error)) => return self.failed(CloseReason::Handshake, error),
+            Err(late) => return self.failed(CloseReason::SetupTimeout, late),
         };
-        let (request, early) = match self.upgrade(&mut io).await {
-            Ok(upgraded) => upgraded,
-            Err(error) => return self.failed(CloseReason::Handshake, error),
+        let (request, early) = match timeout_at(self.deadline, self.upgrade(&mut io)).await {
+            Ok(Ok(Ok(upgraded))) => upgraded,
+            Ok(Ok(Err(refused))) => {
+                self.failed(CloseReason::Handshake, refused);
+                return self.bye(io, refused.response()).await;
+            }
+            Ok(Err(error)) => return self.failed(CloseReason::Handshake, error),
+            Err(late) => return self.failed(CloseReason::SetupTimeout, late),
         };
-        let identity = match self.authenticate(certificates(&io), request).await {
-            Ok(identity) => identity,
-            Err(reason) => {
+        let identity = self.authenticate(certificates(&io), request);
+        let identity = match timeout_at(self.deadline, identity).await {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(reason)) => {
                 self.shard.counters.closed.add(reason);
                 return self.refuse(io, reason).await;
             }
+            Err(late) => {
+                self.failed(CloseReason::SetupTimeout, late);
+                return self.refuse(io, CloseReason::SetupTimeout).await;
+            }
         };
+        // Cut off, the session is ended, and counted, by what keeps it.
+        let begun = timeout_at(self.deadline, self.begin(identity)).await;
+        match begun.unwrap_or(Err(CloseReason::SetupTimeout)) {
+            Ok(session) => Some(Ready { io, session, early }),
+            Err(reason) => self.refuse(io, reason).await,
+        }
+    }
+
+    /// Makes the session; ended again if it cannot be bound, or may not start.
+    async fn begin(&self, identity: Identity) -> Result<LocalSession, CloseReason> {
         let unready = Unready(Some(self.new_session(identity.settings)));
         let session = unready.session();
         if let Some(user) = identity.user
@@ -155,25 +183,19 @@ impl Setup {
             tracing::warn!(session = %session.id(), %error, "an authenticated user could not be bound");
             let reason = CloseReason::AuthenticationUnavailable;
             unready.end(reason);
-            return self.refuse(io, reason).await;
+            return Err(reason);
         }
         if let Some(reason) = self.started(&session).await {
             unready.end(reason);
-            return self.refuse(io, reason).await;
+            return Err(reason);
         }
-        Some(Ready {
-            io,
-            session: unready.ready(),
-            early,
-        })
+        Ok(unready.ready())
     }
 
     async fn tls(&self, io: Transport) -> io::Result<Transport> {
         match (&self.endpoint.tls, io) {
             (Some(config), Transport::Tcp(socket)) => {
-                let acceptor = tokio_rustls::TlsAcceptor::from(config.clone());
-                let stream = acceptor.accept(socket).await?;
-                Ok(Transport::Tls(Box::new(stream)))
+                Transport::tls(socket, &config.clone().into()).await
             }
             (Some(_), _) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -183,46 +205,30 @@ impl Setup {
         }
     }
 
-    /// Reads and answers the upgrade request, on a WebSocket listener. Answers the
-    /// request and the bytes that came after it.
-    async fn upgrade(
-        &self,
-        io: &mut Transport,
-    ) -> io::Result<(Option<Arc<UpgradeRequest>>, Vec<u8>)> {
+    /// Reads the upgrade request on a WebSocket listener, and answers one that is let in.
+    async fn upgrade(&self, io: &mut Transport) -> io::Result<Upgraded> {
         let Some(ws) = &self.endpoint.ws else {
-            return Ok((None, Vec::new()));
+            return Ok(Ok((None, Vec::new())));
         };
         let mut head = Vec::with_capacity(1024);
-        let checked = loop {
+        let (request, used) = loop {
             match upgrade::parse(&head, &ws.upgrade) {
+                Ok(Some(parsed)) => break parsed,
                 Ok(None) => {
                     if io.read_buf(&mut head).await? == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
-                Ok(Some((request, used))) => {
-                    break ws.policy.check(&request).map(|a| (a, request, used));
-                }
-                Err(error) => break Err(error),
+                Err(error) => return Ok(Err(error)),
             }
         };
-        match checked {
-            Ok((accept, request, used)) => {
-                io.write_all(&accept.response()).await?;
-                io.flush().await?;
-                Ok((Some(Arc::new(request)), head.split_off(used)))
-            }
-            Err(error) => {
-                io.write_all(&error.response()).await?;
-                io.flush().await?;
-                io.shutdown().await?;
-                // Until the client closes, or the set-up deadline: closing on unread
-                // bytes would take the answer back.
-                let mut rest = [0; 1024];
-                while matches!(io.read(&mut rest).await, Ok(n) if n > 0) {}
-                Err(io::Error::new(io::ErrorKind::InvalidData, error))
-            }
-        }
+        let accept = match ws.policy.check(&request) {
+            Ok(accept) => accept,
+            Err(error) => return Ok(Err(error)),
+        };
+        io.write_all(&accept.response()).await?;
+        io.flush().await?;
+        Ok(Ok((Some(Arc::new(request)), head.split_off(used))))
     }
 
     async fn authenticate(
@@ -279,6 +285,7 @@ impl Setup {
 
     /// Tells hook and services that the session begins; answers why it must not.
     async fn started(&self, session: &LocalSession) -> Option<CloseReason> {
+        session.core().announced.store(true, Ordering::Release);
         if let Some(hook) = &self.gate.hooks.started {
             match guarded("started", &self.gate, || hook(session.clone())).await {
                 Some(Ok(())) => {}
@@ -295,13 +302,19 @@ impl Setup {
     }
 
     /// Tells the client why, as far as its connection can carry that.
-    async fn refuse(&self, mut io: Transport, reason: CloseReason) -> Option<Ready> {
+    async fn refuse(&self, io: Transport, reason: CloseReason) -> Option<Ready> {
         let mut bye = Vec::new();
         if self.endpoint.ws.is_some() {
             tidegate_protocol::ws::encode_close(&mut bye, reason.code(), reason.text());
         }
+        self.bye(io, bye).await
+    }
+
+    /// Writes a last word and waits for the client to close: closing on unread bytes
+    /// would take the word back.
+    async fn bye(&self, mut io: Transport, word: Vec<u8>) -> Option<Ready> {
         let told = async {
-            io.write_all(&bye).await?;
+            io.write_all(&word).await?;
             io.flush().await?;
             io.shutdown().await?;
             let mut rest = [0; 1024];

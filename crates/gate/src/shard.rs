@@ -3,13 +3,16 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use slab::Slab;
 use tidegate_protocol::Packet;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 use crate::bus::gate::Sent;
 use crate::bus::{Connected, GateError};
@@ -29,9 +32,32 @@ pub(crate) struct Shard {
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     wheel: Mutex<Wheel>,
+    /// Connections given to this shard, those in set-up too.
+    pub(crate) load: AtomicUsize,
     /// Sessions whose connection is served here.
     index: Mutex<Slab<LocalSession>>,
     mailbox: mpsc::Sender<Delivery>,
+    /// On a runtime that goes on without the gate, what is to be ended with it.
+    tasks: Option<Arc<Tasks>>,
+}
+
+/// The tasks of a shard, as long as they run.
+#[derive(Default)]
+struct Tasks {
+    next: AtomicU64,
+    running: Mutex<HashMap<u64, Option<AbortHandle>>>,
+}
+
+/// Takes a task out of the list when it is dropped.
+struct Listed {
+    tasks: Arc<Tasks>,
+    number: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.tasks.running.lock().remove(&self.number);
+    }
 }
 
 /// A packet for many sessions of a shard.
@@ -44,8 +70,17 @@ struct Delivery {
 }
 
 impl Shard {
-    /// A shard whose tasks run on `handle`.
+    /// A shard whose tasks run on `handle`, a runtime of its own.
     pub(crate) fn new(handle: Handle) -> Arc<Self> {
+        Self::on(handle, None)
+    }
+
+    /// A shard on the caller's runtime.
+    pub(crate) fn guest(handle: Handle) -> Arc<Self> {
+        Self::on(handle, Some(Arc::default()))
+    }
+
+    fn on(handle: Handle, tasks: Option<Arc<Tasks>>) -> Arc<Self> {
         let (mailbox, deliveries) = mpsc::channel(MAILBOX);
         let clock = {
             let _guard = handle.enter();
@@ -56,8 +91,10 @@ impl Shard {
             clock,
             counters: Counters::default(),
             wheel: Mutex::new(Wheel::new()),
+            load: AtomicUsize::new(0),
             index: Mutex::new(Slab::new()),
             mailbox,
+            tasks,
         });
         shard.spawn(tick(Arc::downgrade(&shard)));
         shard.spawn(deliver(Arc::downgrade(&shard), deliveries));
@@ -66,7 +103,36 @@ impl Shard {
 
     /// Runs `task` on this shard.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.handle.spawn(task);
+        let Some(tasks) = &self.tasks else {
+            self.handle.spawn(task);
+            return;
+        };
+        let number = tasks.next.fetch_add(1, Ordering::Relaxed);
+        let listed = Listed {
+            tasks: tasks.clone(),
+            number,
+        };
+        // Before the task can end, which takes it out.
+        tasks.running.lock().insert(number, None);
+        let task = self.handle.spawn(async move {
+            let _listed = listed;
+            task.await;
+        });
+        if let Some(place) = tasks.running.lock().get_mut(&number) {
+            *place = Some(task.abort_handle());
+        }
+    }
+
+    /// Ends what runs on the caller's runtime, and forgets the sessions.
+    pub(crate) fn cut_off(&self) {
+        if let Some(tasks) = &self.tasks {
+            let running = std::mem::take(&mut *tasks.running.lock());
+            for task in running.into_values().flatten() {
+                task.abort();
+            }
+        }
+        let sessions = std::mem::take(&mut *self.index.lock());
+        drop(sessions);
     }
 
     /// The runtime its tasks run on.
@@ -86,9 +152,9 @@ impl Shard {
         }
     }
 
-    /// Connections served here.
+    /// Connections given to this shard, those in set-up too.
     pub(crate) fn len(&self) -> usize {
-        self.index.lock().len()
+        self.load.load(Ordering::Relaxed)
     }
 
     /// Wakes the connection in `slot` at `at`.

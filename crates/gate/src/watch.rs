@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn one_line_a_second_and_the_rest_counted() {
         let limit = Limit::new();
-        let at = |ms| Duration::from_millis(50_000 + ms);
+        let at = |ms: u64| Duration::from_millis(50_000 + ms);
         assert_eq!(limit.admit(at(0)), Some(0));
         assert_eq!(limit.admit(at(1)), None);
         assert_eq!(limit.admit(at(999)), None);

@@ -21,7 +21,7 @@ use console::{Console, Lines, Output};
 /// Exit codes: 0 done, 1 a command of a script failed, 2 wrong usage, 3 cannot connect,
 /// 4 the connection was closed by the gate or lost.
 #[derive(Debug, clap::Args)]
-pub struct ConnectArgs {
+pub(crate) struct ConnectArgs {
     /// Address of the gate: tcp://host:port, tls://host:port, ws://host:port/path or
     /// wss://host:port/path
     url: String,
@@ -33,6 +33,10 @@ pub struct ConnectArgs {
     /// Run this command and exit; may be given several times, runs in order
     #[arg(short = 'e', long = "execute", value_name = "COMMAND")]
     execute: Vec<String>,
+
+    /// Topic under which the gate tells errors, where its listener has one
+    #[arg(long, value_name = "TOPIC", default_value = "error")]
+    error_topic: String,
 
     /// How long to wait for the connection, and for each answer
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
@@ -52,7 +56,7 @@ fn parse_seconds(text: &str) -> Result<Duration, SecondsError> {
 }
 
 /// Connects, obeys, and tells by the exit code how it went.
-pub async fn run(args: ConnectArgs) -> ExitCode {
+pub(crate) async fn run(args: ConnectArgs) -> ExitCode {
     let mut script = VecDeque::new();
     for line in &args.execute {
         match Command::parse(line) {
@@ -62,7 +66,8 @@ pub async fn run(args: ConnectArgs) -> ExitCode {
     }
     let mut builder = Client::builder(&args.url)
         .connect_timeout(args.timeout)
-        .request_timeout(args.timeout);
+        .request_timeout(args.timeout)
+        .error_topic(&args.error_topic);
     if let Some(path) = &args.ca {
         match std::fs::read(path) {
             Ok(pem) => builder = builder.ca_pem(pem),

@@ -1,2 +1,89 @@
-//! Tidegate
-fn main() {}
+//! The `tidegate` binary: a gate as a server, its demo, and a client to talk to it.
+//!
+//! # Layout
+//!
+//! - [`cli`]: what can be typed.
+//! - [`config`]: the configuration of `tidegate serve`, one typed model.
+//! - [`run`]: runs a gate from its start to its orderly stop. [`logging`], [`descriptors`]:
+//!   what it sets up first.
+//! - [`demo`]: `tidegate demo`, and what it prints. [`page`]: its status page.
+//! - [`admin`]: `/healthz` and `/readyz`. [`http`]: the small HTTP server of both.
+//! - [`echo`], [`chat`]: the services that the binary brings with it.
+//! - [`connect`]: `tidegate connect`, the client.
+//!
+//! Exit codes of `demo` and `serve`: 0 after an orderly stop, 1 when the gate cannot start
+//! or a second signal cut the stop short, 2 for a wrong configuration or usage.
+
+mod admin;
+mod chat;
+mod cli;
+mod config;
+mod connect;
+mod demo;
+mod descriptors;
+mod echo;
+mod http;
+mod logging;
+mod page;
+mod run;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+/// The library imposes no allocator; the binary chooses one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Threads of the runtime that gates and clients are run from. A gate's connections are
+/// on threads of its own.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let command = match Cli::parse().command {
+        Some(command) => command,
+        // `tidegate` alone is `tidegate demo`.
+        None => match Cli::parse_from([OsString::from("tidegate"), "demo".into()]).command {
+            Some(command) => command,
+            None => return ExitCode::FAILURE,
+        },
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, format_args!("cannot start: {error}")),
+    };
+    runtime.block_on(async {
+        let done = match command {
+            Command::Demo(args) => demo::run(args).await,
+            Command::Serve(args) => match args.config() {
+                Ok(config) => run::serve(config).await,
+                Err(error) => Err(error.into()),
+            },
+            Command::Connect(args) => return connect::run(args).await,
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error.exit_code(), error),
+        }
+    })
+}
+
+/// Says in one line why it ends.
+fn fail(code: u8, why: impl Display) -> ExitCode {
+    let line: String = why
+        .to_string()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(std::io::stderr(), "tidegate: {line}");
+    ExitCode::from(code)
+}

@@ -9,6 +9,7 @@ use tidegate_protocol::ws::encode_close;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, Pause, State, scratch};
+use crate::clock::Tick;
 use crate::session::flow::Phase;
 
 /// How long the peer may take to close its side once ours is closed.
@@ -19,14 +20,19 @@ impl Connection {
     /// nothing, gets no more time than any other.
     pub(super) fn begin_close(&mut self, reason: CloseReason) {
         self.paused = Pause::No;
+        self.wire.forget();
         if let Some(kept) = &mut self.kept {
             kept.input = Vec::new();
             kept.partial_since = None;
         }
         let core = self.session.core();
         if reason == CloseReason::MemoryPressure {
-            // What it holds is wanted now.
-            self.state = State::Done(reason);
+            // What it holds is wanted now; what is queued is not written.
+            let told = self.now().plus(LINGER);
+            self.state = match self.is_mid_frame() {
+                true => State::Done(reason),
+                false => self.say(reason, told),
+            };
             return;
         }
         let until_stopped = core.gate.time_until_stopped();
@@ -40,26 +46,17 @@ impl Connection {
     /// Goes on with closing, as far as the socket lets.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) {
         if let State::Flushing(reason, deadline) = self.state {
+            self.poll_hook(cx);
             if self.calls_to_finish() || self.has_unwritten() {
                 return;
             }
-            // Only whole frames are before it.
-            if self.wire.is_ws() && reason != CloseReason::ConnectionLost {
-                let code = self.kept().reply_code.unwrap_or(reason.code());
-                let text = match code == reason.code() {
-                    true => reason.text(),
-                    false => "",
-                };
-                encode_close(&mut self.kept().control, code, text);
-                let step = self.poll_write(cx);
-                self.take(step);
-            }
-            if self.state == State::Flushing(reason, deadline) {
-                self.state = State::Saying(reason, deadline);
-            }
+            // Only whole frames are before it, and nothing comes after it.
+            self.state = self.say(reason, deadline);
+            let step = self.poll_write(cx);
+            self.take(step);
         }
         if let State::Saying(reason, deadline) = self.state {
-            if self.has_unwritten() {
+            if self.is_mid_frame() || self.kept.as_ref().is_some_and(|k| !k.control.is_empty()) {
                 return;
             }
             self.state = State::ShuttingDown(reason, deadline);
@@ -79,10 +76,31 @@ impl Connection {
         }
     }
 
-    /// Whether calls under way are to be finished before the close.
+    /// Lays the close frame ready where the transport has one.
+    fn say(&mut self, reason: CloseReason, deadline: Tick) -> State {
+        if self.wire.is_ws() && reason != CloseReason::ConnectionLost {
+            let code = self.kept().reply_code.unwrap_or(reason.code());
+            let text = match code == reason.code() {
+                true => reason.text(),
+                false => "",
+            };
+            encode_close(&mut self.kept().control, code, text);
+        }
+        State::Saying(reason, deadline)
+    }
+
+    /// Whether the socket has not taken all of what was begun.
+    fn is_mid_frame(&self) -> bool {
+        let kept = self.kept.as_deref();
+        self.blocked_since != Tick::NEVER || kept.is_some_and(|k| !k.output.is_empty())
+    }
+
+    /// Whether calls under way are to be finished before the close; a packet that a hook
+    /// has at hand is one.
     fn calls_to_finish(&self) -> bool {
+        let hook = self.kept.as_deref().is_some_and(|k| k.hook.is_some());
         let flow = self.session.core().flow.lock();
-        matches!(flow.phase, Phase::Closing(c) if c.finish_calls) && flow.calls() > 0
+        matches!(flow.phase, Phase::Closing(c) if c.finish_calls) && (hook || flow.calls() > 0)
     }
 
     fn has_unwritten(&self) -> bool {

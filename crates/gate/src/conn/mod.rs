@@ -4,6 +4,7 @@
 //! - [`read`]: bytes in, packets to [`dispatch`](crate::dispatch).
 //! - [`write`]: the session's queue, encoded, out.
 //! - [`close`]: flush, say why, close, linger.
+//! - [`timers`]: everything that has a deadline.
 //! - [`wire`]: frames of a stream or of a WebSocket.
 //!
 //! An idle connection holds the socket, a reference to its session and a few numbers.
@@ -16,28 +17,28 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use tidegate_protocol::{CloseReason, ErrorCode, Packet};
+use tidegate_protocol::{CloseReason, Packet};
 
 use crate::admission::Place;
 use crate::clock::Tick;
 use crate::session::LocalSession;
 use crate::session::flow::{Closing, Phase};
-use crate::transport::{Peer, Transport};
+use crate::transport::Transport;
 
 mod close;
 mod rate;
 mod read;
 mod scratch;
+mod timers;
 mod wire;
 mod write;
 
 use rate::Bucket;
 use wire::Wire;
+use write::End;
 
 /// Rounds of reading and writing before other connections get their turn.
 const ROUNDS: usize = 8;
-/// How often a peer is looked after while its bytes are not read.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Connection {
@@ -58,6 +59,10 @@ pub(crate) struct Connection {
     paused: Pause,
     /// Pinged since the last byte came in.
     pinged: bool,
+    /// The session's end has been handed over.
+    finished: bool,
+    /// Since when the session is a guest, where the listener has a bind deadline.
+    guest_since: Tick,
     _place: Place,
 }
 
@@ -70,8 +75,8 @@ struct Kept {
     partial_since: Option<Tick>,
     /// Encoded, not yet written.
     output: Vec<u8>,
-    /// Where packets end in `output`, with their sizes.
-    ends: Vec<(u32, u32)>,
+    /// Where packets end in `output`.
+    ends: Vec<End>,
     /// Control frames that wait for the next write.
     control: Vec<u8>,
     /// A receive or route hook at work on a packet.
@@ -92,10 +97,7 @@ impl Kept {
             && self.partial_since.is_none()
             && self.hook.is_none()
             && self.reply_code.is_none()
-            && self
-                .buckets
-                .as_deref()
-                .is_none_or(|b| b.iter().all(Bucket::is_full))
+            && self.buckets.is_none()
     }
 }
 
@@ -153,8 +155,11 @@ impl Connection {
             armed: Tick::NEVER,
             paused: Pause::No,
             pinged: false,
+            finished: false,
+            guest_since: now,
             _place: place,
         };
+        connection.guest_since = connection.session.core().began;
         if !early.is_empty() {
             connection.kept().input = early;
         }
@@ -190,16 +195,19 @@ impl Connection {
                 self.finish(reason);
                 return Poll::Ready(());
             }
-            if read == Step::More {
+            if read == Step::More || self.may_resume() {
                 phase = self.session.core().flow.lock().begin();
                 continue;
             }
+            self.account();
             self.arm();
             if self.fall_asleep(cx, phase) {
                 return Poll::Pending;
             }
             phase = self.session.core().flow.lock().begin();
         }
+        // Others get their turn; deadlines hold for a client that never pauses too.
+        self.arm();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -243,138 +251,16 @@ impl Connection {
     fn fall_asleep(&mut self, cx: &Context<'_>, seen: Phase) -> bool {
         let core = self.session.core();
         let waits_for_task = self.paused == Pause::Tasks;
-        let open = matches!(
-            self.state,
-            State::Open | State::Flushing(..) | State::Saying(..)
-        );
+        let open = matches!(self.state, State::Open | State::Flushing(..));
         let blocked = !open || self.blocked_since != Tick::NEVER;
         let limit = core.endpoint.limits.concurrent_tasks;
         let mut flow = core.flow.lock();
+        if self.armed <= core.shard.clock.now() {
+            // The shard may have come to wake us while we were awake.
+            return false;
+        }
         let seen = if open { seen } else { flow.phase };
         flow.sleep(cx.waker(), blocked, waits_for_task, limit, seen)
-    }
-
-    // --- timers
-
-    /// Acts on every deadline that has passed.
-    fn check_timers(&mut self) {
-        let now = self.now();
-        if now < self.armed {
-            // Nothing is due before the tick that the shard will wake us at.
-            return;
-        }
-        self.armed = Tick::NEVER;
-        self.expire_calls(now);
-        let limits = &self.session.core().endpoint.limits;
-        let (heartbeat, partial, write) = (
-            limits.heartbeat_timeout,
-            limits.partial_frame_timeout,
-            limits.write_timeout,
-        );
-        if self.blocked_since != Tick::NEVER && self.blocked_since.plus(write) <= now {
-            self.state = State::Done(self.reason_or(CloseReason::Slow));
-        }
-        match self.state {
-            State::Open if self.paused != Pause::No => match self.io.look() {
-                Peer::There => {}
-                Peer::Left if self.has_input() => {}
-                Peer::Left => self.take(Step::Close(CloseReason::ConnectionLost)),
-                Peer::Lost => self.take(Step::Broken(CloseReason::ConnectionLost)),
-            },
-            State::Open => {
-                if self.last_read.plus(heartbeat) <= now {
-                    self.take(Step::Close(CloseReason::HeartbeatTimeout));
-                } else if self.partial_since().is_some_and(|t| t.plus(partial) <= now) {
-                    self.take(Step::Close(CloseReason::PartialFrameTimeout));
-                }
-            }
-            State::Flushing(reason, deadline)
-            | State::Saying(reason, deadline)
-            | State::ShuttingDown(reason, deadline)
-            | State::Lingering(reason, deadline) => {
-                if deadline <= now {
-                    self.state = State::Done(reason);
-                }
-            }
-            State::Done(_) => {}
-        }
-        if self.state == State::Open && self.bind_deadline().is_some_and(|t| t <= now) {
-            self.take(Step::Close(CloseReason::BindDeadline));
-        }
-    }
-
-    /// Answers calls whose time has passed: what came of them is not known.
-    fn expire_calls(&mut self, now: Tick) {
-        let core = self.session.core();
-        let expired = {
-            let mut flow = core.flow.lock();
-            match flow.first_deadline() <= now {
-                true => flow.expire_calls(now),
-                false => return,
-            }
-        };
-        for call in expired {
-            self.session
-                .packet_error(&call.topic, &ErrorCode::OUTCOME_UNKNOWN.into());
-        }
-    }
-
-    fn bind_deadline(&self) -> Option<Tick> {
-        let core = self.session.core();
-        let deadline = core.endpoint.limits.bind_deadline?;
-        self.session.is_guest().then(|| core.began.plus(deadline))
-    }
-
-    fn partial_since(&self) -> Option<Tick> {
-        self.kept.as_ref()?.partial_since
-    }
-
-    /// The first tick at which something may have to be done.
-    fn next_deadline(&self) -> Tick {
-        let core = self.session.core();
-        let limits = &core.endpoint.limits;
-        let mut next = core.flow.lock().first_deadline();
-        let mut sooner = |at: Tick| next = next.min(at);
-        if self.blocked_since != Tick::NEVER {
-            sooner(self.blocked_since.plus(limits.write_timeout));
-        }
-        match self.state {
-            State::Open if self.paused != Pause::No => {
-                sooner(self.now().plus(LOOK_EVERY));
-                if let Some(refill) = self.refill_at() {
-                    sooner(refill);
-                }
-            }
-            State::Open => {
-                let half = limits.heartbeat_timeout / 2;
-                sooner(match self.wire.is_ws() && !self.pinged {
-                    true => self.last_read.plus(half),
-                    false => self.last_read.plus(limits.heartbeat_timeout),
-                });
-                if let Some(since) = self.partial_since() {
-                    sooner(since.plus(limits.partial_frame_timeout));
-                }
-            }
-            State::Flushing(_, at)
-            | State::Saying(_, at)
-            | State::ShuttingDown(_, at)
-            | State::Lingering(_, at) => sooner(at),
-            State::Done(_) => {}
-        }
-        if self.state == State::Open
-            && let Some(at) = self.bind_deadline()
-        {
-            sooner(at);
-        }
-        next
-    }
-
-    fn arm(&mut self) {
-        let next = self.next_deadline();
-        if next < self.armed {
-            self.armed = next;
-            self.session.core().shard.wake_at(next, self.slot);
-        }
     }
 
     // --- the end
@@ -393,14 +279,20 @@ impl Connection {
     }
 
     fn finish(&mut self, reason: CloseReason) {
+        self.finished = true;
         let core = self.session.core();
         core.shard.detach(self.slot);
+        // Nobody drains the queue from now on: it takes nothing more.
+        core.flow.lock().close(Closing {
+            reason,
+            finish_calls: false,
+        });
         let mut unwritten = (0, 0);
         let mut hook = None;
         if let Some(kept) = &mut self.kept {
             core.gate.budget.publish(&mut kept.published, 0);
             unwritten.0 = kept.ends.len() as u64;
-            unwritten.1 = kept.ends.iter().map(|(_, size)| u64::from(*size)).sum();
+            unwritten.1 = kept.ends.iter().map(|end| u64::from(end.size)).sum();
             hook = kept.hook.take();
         }
         let session = self.session.clone();
@@ -422,6 +314,18 @@ impl Future for Connection {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.step(cx)
+    }
+}
+
+impl Drop for Connection {
+    /// A codec that panics ends the session; a gate that is dropped sees to it itself.
+    fn drop(&mut self) {
+        if !self.finished && std::thread::panicking() {
+            self.finish(self.reason_or(CloseReason::Internal));
+        } else if let Some(kept) = &mut self.kept {
+            let budget = &self.session.core().gate.budget;
+            budget.publish(&mut kept.published, 0);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Rate limits: token buckets that are kept by not reading.
 
+use std::time::Duration;
+
 use crate::clock::{TICK, Tick};
 use crate::limits::Rate;
 
@@ -7,6 +9,7 @@ use crate::limits::Rate;
 #[derive(Debug)]
 pub(super) struct Bucket {
     rate: Rate,
+    /// In thousandths: what a tick brings may be a fraction of a token.
     tokens: i64,
     filled: Tick,
 }
@@ -19,23 +22,26 @@ impl Bucket {
         });
         Self {
             rate,
-            tokens: i64::from(rate.burst),
+            tokens: i64::from(rate.burst) * 1000,
             filled: now,
         }
     }
 
+    fn full(&self) -> i64 {
+        i64::from(self.rate.burst) * 1000
+    }
+
     fn refill(&mut self, now: Tick) {
         let millis = u128::from(now.0.saturating_sub(self.filled.0)) * TICK.as_millis();
-        let new = (millis * u128::from(self.rate.per_second) / 1000) as i64;
-        if new > 0 {
-            self.tokens = (self.tokens + new).min(i64::from(self.rate.burst));
-            self.filled = now;
-        }
+        let new = millis * u128::from(self.rate.per_second);
+        let new = i64::try_from(new).unwrap_or(i64::MAX);
+        self.tokens = self.tokens.saturating_add(new).min(self.full());
+        self.filled = now;
     }
 
     /// Takes `n` tokens out, more than there are if need be.
     pub(super) fn take(&mut self, n: u32) {
-        self.tokens -= i64::from(n);
+        self.tokens -= i64::from(n) * 1000;
     }
 
     /// Whether there is a token.
@@ -51,22 +57,30 @@ impl Bucket {
 
     /// When there will be a token.
     pub(super) fn next(&self) -> Tick {
-        let missing = (1 - self.tokens).max(0) as u128;
-        let millis = (missing * 1000).div_ceil(u128::from(self.rate.per_second));
-        let wait = std::time::Duration::from_millis(millis as u64).max(TICK);
-        self.filled.plus(wait)
+        self.at(1)
+    }
+
+    /// When forgetting the bucket will change nothing.
+    pub(super) fn full_at(&self) -> Tick {
+        self.at(self.full())
+    }
+
+    fn at(&self, tokens: i64) -> Tick {
+        let missing = (tokens - self.tokens).max(0) as u64;
+        let millis = missing.div_ceil(self.rate.per_second.into());
+        self.filled.plus(Duration::from_millis(millis))
     }
 
     /// Whether forgetting the bucket would change nothing.
-    pub(super) fn is_full(&self) -> bool {
-        self.tokens >= i64::from(self.rate.burst)
+    pub(super) fn is_full(&mut self, now: Tick) -> bool {
+        self.refill(now);
+        self.tokens == self.full()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_flooder_gets_its_rate_and_no_more() {
@@ -96,7 +110,31 @@ mod tests {
         let mut bucket = Bucket::new(Some(Rate::per_second(100)), Tick(1));
         bucket.take(300);
         assert!(!bucket.has_some(Tick(1)));
-        assert_eq!(bucket.next(), Tick(1).plus(Duration::from_millis(2010)));
+        assert_eq!(bucket.next(), Tick(1).plus(Duration::from_millis(2001)));
         assert!(bucket.has_some(bucket.next()));
+    }
+
+    #[test]
+    fn fractions_of_a_token_are_not_lost() {
+        let mut bucket = Bucket::new(Some(Rate::per_second(30)), Tick(1));
+        let mut taken = 0;
+        for tick in 1..=1200 {
+            while bucket.has_some(Tick(tick)) {
+                bucket.take(1);
+                taken += 1;
+            }
+        }
+        assert!((30 * 60..30 * 61 + 1).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn a_bucket_is_full_again_when_it_says_so() {
+        for rate in [1, 3, 7, 1000, u32::MAX] {
+            let mut bucket = Bucket::new(Some(Rate::per_second(rate)), Tick(1));
+            assert!(bucket.is_full(Tick(1)));
+            bucket.take(5);
+            let full = bucket.full_at();
+            assert!(!bucket.is_full(Tick(full.0 - 1)) && bucket.is_full(full));
+        }
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::rate::Bucket;
 use super::scratch;
 use super::wire::Item;
-use super::{Connection, Pause, Step};
+use super::{Connection, Pause, State, Step};
 use crate::clock::Tick;
 use crate::dispatch::dispatch;
 use crate::hooks::{Inbound, guarded};
@@ -61,7 +61,7 @@ impl Connection {
 
     /// The client has closed its side. Between two frames of a stream that is a
     /// goodbye; in the middle of one, or without a close frame, it is a loss.
-    fn end_of_input(&mut self) -> Step {
+    pub(super) fn end_of_input(&mut self) -> Step {
         let whole = self.partial_since().is_none() && !self.wire.is_ws();
         Step::Close(match whole {
             true => CloseReason::ClientLeft,
@@ -101,8 +101,11 @@ impl Connection {
     fn keep(&mut self, mut input: Vec<u8>, result: Result<usize, Step>) -> Step {
         match result {
             Ok(used) => {
-                if used < input.len() {
-                    input.drain(..used);
+                if used > 0 {
+                    // The room of what was served is not kept for what was not.
+                    input = input[used..].to_vec();
+                }
+                if !input.is_empty() {
                     self.kept().input = input;
                 }
                 self.account();
@@ -146,8 +149,11 @@ impl Connection {
                             self.note_partial(false);
                             self.serve_packet(cx, packet);
                         }
-                        Item::Ping(payload) => self.pong(&payload),
-                        Item::Quiet => {}
+                        Item::Ping(payload) => {
+                            self.pong(&payload);
+                            self.note_partial(self.wire.in_progress());
+                        }
+                        Item::Quiet => self.note_partial(self.wire.in_progress()),
                         Item::Close(code) => {
                             self.kept().reply_code = Some(code);
                             break Err(Step::Close(CloseReason::ClientLeft));
@@ -194,7 +200,7 @@ impl Connection {
     }
 
     /// Lets a hook that is at work on a packet go on.
-    fn poll_hook(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn poll_hook(&mut self, cx: &mut Context<'_>) {
         let Some(hook) = self.kept.as_mut().and_then(|kept| kept.hook.as_mut()) else {
             return;
         };
@@ -216,15 +222,22 @@ impl Connection {
 
     // --- pausing
 
+    /// Whether what reading waited for has come, by what was written since.
+    pub(super) fn may_resume(&mut self) -> bool {
+        self.state == State::Open && self.paused != Pause::No && !self.is_paused()
+    }
+
     /// Whether reading must wait, for a reason found out now. Nothing is read, and the
     /// heartbeat clock stands still, until it need not any more.
     fn is_paused(&mut self) -> bool {
         let core = self.session.core();
         let limit = core.endpoint.limits.concurrent_tasks;
         let full = core.flow.lock().free_tasks(limit) == 0;
+        // First, so that the buckets are as of now.
+        let has_tokens = self.has_tokens();
         let pause = if full {
             Pause::Tasks
-        } else if self.has_other_pause() || !self.has_tokens() {
+        } else if !has_tokens || self.has_other_pause() {
             Pause::Other
         } else {
             Pause::No
@@ -258,6 +271,21 @@ impl Connection {
         let buckets = self.kept.as_ref()?.buckets.as_deref()?;
         let waits = buckets.iter().filter(|b| b.is_spent()).map(Bucket::next);
         waits.max()
+    }
+
+    /// When the rate limits may be forgotten.
+    pub(super) fn full_at(&self) -> Option<Tick> {
+        let buckets = self.kept.as_ref()?.buckets.as_deref()?;
+        buckets.iter().map(Bucket::full_at).max()
+    }
+
+    /// Forgets the rate limits of a client that has been quiet for long enough.
+    pub(super) fn refill(&mut self, now: Tick) {
+        let Some(kept) = &mut self.kept else { return };
+        let buckets = kept.buckets.as_deref_mut();
+        if buckets.is_some_and(|buckets| buckets.iter_mut().all(|b| b.is_full(now))) {
+            kept.buckets = None;
+        }
     }
 
     fn buckets(&mut self) -> &mut [Bucket; 2] {

@@ -66,6 +66,10 @@ impl Wire {
                 let max = endpoint.limits.max_packet_size;
                 let len = endpoint.codec.frame_len(input, max);
                 let len = len.map_err(|e| e.close_reason())?;
+                // Whatever a codec says, no more than this is gathered.
+                if len.unwrap_or(input.len()) > max {
+                    return Err(CloseReason::FrameTooLarge);
+                }
                 match len.and_then(|len| input.get(..len)) {
                     None => Ok((0, Item::Partial)),
                     Some([]) => Err(CloseReason::BadFrame),
@@ -76,6 +80,13 @@ impl Wire {
                     }
                 }
             }
+        }
+    }
+
+    /// Drops what has come of a frame: no more will be decoded.
+    pub(super) fn forget(&mut self) {
+        if let Self::Ws(decoder) = self {
+            *decoder = Decoder::new();
         }
     }
 

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use smallvec::SmallVec;
 use tidegate_protocol::CloseReason;
 use tidegate_protocol::ws::encode_ping;
 use tokio::io::AsyncWrite;
@@ -15,6 +16,26 @@ use crate::session::flow::Entry;
 /// A write takes packets from the queue until it has this many bytes.
 const CHUNK: usize = 16 * 1024;
 
+/// Where a packet ends in what is written, and what it counts for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    at: u32,
+    /// Bytes of topic and body.
+    pub(super) size: u32,
+}
+
+impl End {
+    /// The same after so many bytes have gone.
+    fn less(self, written: usize) -> Self {
+        Self {
+            at: self.at - written as u32,
+            ..self
+        }
+    }
+}
+
+type Ends = SmallVec<[End; 16]>;
+
 impl Connection {
     /// Writes until the queue is empty or the socket takes no more.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Step {
@@ -25,7 +46,7 @@ impl Connection {
                 stop => return stop,
             }
             let step = scratch::with_write(|chunk| {
-                let mut ends = Vec::new();
+                let mut ends = Ends::new();
                 self.drain(chunk, &mut ends);
                 if chunk.is_empty() {
                     return None;
@@ -41,9 +62,13 @@ impl Connection {
     }
 
     /// Takes control frames, then packets from the queue, until a chunk is full.
-    fn drain(&mut self, chunk: &mut Vec<u8>, ends: &mut Vec<(u32, u32)>) {
+    fn drain(&mut self, chunk: &mut Vec<u8>, ends: &mut Ends) {
         if let Some(kept) = &mut self.kept {
             chunk.append(&mut kept.control);
+        }
+        if matches!(self.state, State::Saying(..)) {
+            // Nothing follows the close frame.
+            return;
         }
         let core = self.session.core();
         let codec = &core.endpoint.codec;
@@ -58,7 +83,10 @@ impl Connection {
                 }
                 Entry::Shared(shared) => self.wire.append(&shared.frame(codec), chunk),
             }
-            ends.push((chunk.len() as u32, entry.packet().size() as u32));
+            ends.push(End {
+                at: chunk.len() as u32,
+                size: entry.packet().size() as u32,
+            });
         }
         if took {
             flow.popped();
@@ -68,43 +96,14 @@ impl Connection {
     }
 
     /// Writes a chunk; what the socket does not take is kept.
-    fn write_chunk(
-        &mut self,
-        cx: &mut Context<'_>,
-        chunk: &[u8],
-        mut ends: Vec<(u32, u32)>,
-    ) -> Step {
-        let mut written = 0;
-        while written < chunk.len() {
-            match self.write(cx, &chunk[written..]) {
-                Ok(Some(n)) => written += n,
-                Ok(None) => {
-                    let done = ends.partition_point(|(end, _)| *end as usize <= written);
-                    self.count_out(done as u64, written);
-                    ends.drain(..done);
-                    for (end, _) in &mut ends {
-                        *end -= written as u32;
-                    }
-                    let kept = self.kept();
-                    kept.output = chunk[written..].to_vec();
-                    kept.ends = ends;
-                    self.account();
-                    return Step::Blocked;
-                }
-                Err(step) => return self.broken(step, chunk, written, ends),
-            }
+    fn write_chunk(&mut self, cx: &mut Context<'_>, chunk: &[u8], ends: Ends) -> Step {
+        let (written, step) = self.write_some(cx, chunk);
+        let done = self.count_written(&ends, written);
+        if step != Step::More {
+            let kept = self.kept();
+            kept.output = chunk[written..].to_vec();
+            kept.ends = ends[done..].iter().map(|e| e.less(written)).collect();
         }
-        self.count_out(ends.len() as u64, written);
-        Step::More
-    }
-
-    /// Keeps the account of what was not written when a connection breaks.
-    fn broken(&mut self, step: Step, chunk: &[u8], written: usize, ends: Vec<(u32, u32)>) -> Step {
-        let done = ends.partition_point(|(end, _)| *end as usize <= written);
-        self.count_out(done as u64, written);
-        let kept = self.kept();
-        kept.output = chunk[written..].to_vec();
-        kept.ends = ends[done..].to_vec();
         step
     }
 
@@ -113,13 +112,43 @@ impl Connection {
         let Some(kept) = self.kept.as_mut().filter(|kept| !kept.output.is_empty()) else {
             return Step::More;
         };
-        let output = std::mem::take(&mut kept.output);
-        let ends = std::mem::take(&mut kept.ends);
-        let step = self.write_chunk(cx, &output, ends);
-        if step == Step::More {
-            self.account();
+        let mut output = std::mem::take(&mut kept.output);
+        let mut ends = std::mem::take(&mut kept.ends);
+        let (written, step) = self.write_some(cx, &output);
+        if step != Step::More {
+            if written > 0 {
+                let done = self.count_written(&ends, written);
+                ends.drain(..done);
+                ends.iter_mut().for_each(|e| *e = e.less(written));
+                output.drain(..written);
+            }
+            let kept = self.kept();
+            (kept.output, kept.ends) = (output, ends);
+            return step;
         }
+        self.count_written(&ends, written);
         step
+    }
+
+    /// Writes as much as the socket takes. Answers how much, and [`Step::More`] if that
+    /// was all.
+    fn write_some(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> (usize, Step) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.write(cx, &bytes[written..]) {
+                Ok(Some(n)) => written += n,
+                Ok(None) => return (written, Step::Blocked),
+                Err(step) => return (written, step),
+            }
+        }
+        (written, Step::More)
+    }
+
+    /// Counts what was written; answers how many packets that completed.
+    fn count_written(&self, ends: &[End], written: usize) -> usize {
+        let done = ends.partition_point(|e| e.at as usize <= written);
+        self.count_out(done as u64, written);
+        done
     }
 
     /// One write. `None`: the socket takes nothing now.
@@ -159,6 +188,9 @@ impl Connection {
             }
             Poll::Ready(Err(_)) => Step::Broken(CloseReason::ConnectionLost),
             Poll::Pending => {
+                if self.io.take_progress() {
+                    self.blocked_since = Tick::NEVER;
+                }
                 self.note_blocked();
                 Step::Blocked
             }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -48,6 +48,8 @@ pub(crate) struct GateInner {
     pub(crate) error_log: LogLimit,
     /// Lines about connections turned away.
     pub(crate) accept_log: LogLimit,
+    /// Sessions whose end is being told.
+    pub(crate) ending: Ending,
     ready: AtomicBool,
     stop_by: OnceLock<Instant>,
 }
@@ -71,6 +73,30 @@ impl GateInner {
             None => Duration::MAX,
             Some(at) => at.saturating_duration_since(Instant::now()),
         }
+    }
+}
+
+/// Counts the sessions that are in no table any more but whose end has not been told to
+/// everyone: the gate's stop waits for them.
+#[derive(Default)]
+pub(crate) struct Ending(AtomicUsize);
+
+pub(crate) struct EndingOne<'a>(&'a Ending);
+
+impl Ending {
+    pub(crate) fn begin(&self) -> EndingOne<'_> {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        EndingOne(self)
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for EndingOne<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -194,6 +220,7 @@ impl Gate {
         for shard in self.0.shards.iter() {
             shard.counters.add_to(&mut stats);
         }
+        stats.store_errors += self.0.store.errors();
         stats
     }
 

@@ -13,11 +13,12 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::builder::{GateBuilder, StartError};
-use super::{Gate, GateInner};
+use super::{Ending, Gate, GateInner};
 use crate::accept::accept;
 use crate::admission::{Admission, Place};
 use crate::budget::Budget;
 use crate::bus::{GateInfo, Registration};
+use crate::limits::Limits;
 use crate::listener::{Endpoint, ListenError, Listener};
 use crate::log_limit::LogLimit;
 use crate::service::RunningService;
@@ -30,24 +31,29 @@ use crate::{rpc, setup};
 
 /// How often the byte budget is looked after.
 const SHED_EVERY: Duration = Duration::from_millis(100);
+/// How long a stop waits for connections that are being set up.
+const FOR_SET_UPS: Duration = Duration::from_millis(500);
 /// Part of the shutdown deadline that is kept for the services, after the clients.
 const FOR_SERVICES: u32 = 5;
 
-/// A gate that runs. Dropping it ends everything at once; [`stop`](Self::stop) ends it
-/// in order.
+/// A gate that runs. Dropping it ends everything at once, and tells neither clients nor
+/// services nor hooks; [`stop`](Self::stop) ends it in order.
 pub struct RunningGate {
     gate: Gate,
     listeners: Vec<(Arc<str>, Option<SocketAddr>)>,
     tasks: Vec<AbortHandle>,
     services: Vec<RunningService>,
     registration: Option<Registration>,
-    threads: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
+    threads: Threads,
+    /// For connections of listeners without limits of their own.
+    limits: Limits,
 }
 
 pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningGate, StartError> {
     let id = builder.gate_id()?;
     let bus = builder.bus_or_local();
     builder.limits.check()?;
+    keeper::check_ttl(builder.store_ttl)?;
     // Sockets are bound before anything runs: what cannot be had stops the start.
     let mut sockets = Vec::new();
     for listener in builder.listeners {
@@ -69,6 +75,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         groups: Groups::new(),
         error_log: LogLimit::new(10),
         accept_log: LogLimit::new(1),
+        ending: Ending::default(),
         ready: AtomicBool::new(false),
         stop_by: OnceLock::new(),
     }));
@@ -79,6 +86,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         services: Vec::new(),
         registration: None,
         threads,
+        limits: builder.limits,
     };
     let info = GateInfo {
         id,
@@ -113,7 +121,7 @@ fn start_shards(
 ) -> std::io::Result<(Arc<[Arc<Shard>]>, Threads)> {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     match shards.unwrap_or_else(cores) {
-        0 => Ok(([Shard::new(home.clone())].into(), Vec::new())),
+        0 => Ok(([Shard::guest(home.clone())].into(), Vec::new())),
         n => {
             let mut threads = Vec::new();
             let mut shards = Vec::new();
@@ -190,7 +198,7 @@ impl RunningGate {
         peer: SocketAddr,
     ) -> Result<(), ListenError> {
         let gate = &self.gate.0;
-        let endpoint = listener.into().without_socket()?;
+        let endpoint = listener.into().without_socket(&self.limits)?;
         let shard = gate.quietest_shard();
         shard.counters.accepted.add(1);
         let Some(place) = Place::take(gate, peer.ip()) else {
@@ -217,14 +225,21 @@ impl RunningGate {
         for task in self.tasks.drain(..) {
             task.abort();
         }
-        // Again and again: a connection in set-up becomes a session meanwhile.
-        while inner.admission.connections() > 0 || inner.sessions.len() > 0 {
+        // Again and again: a connection in set-up becomes a session meanwhile. One that
+        // does not was promised nothing.
+        loop {
+            let told = inner.sessions.len() == 0 && inner.ending.count() == 0;
+            let set_up = inner.admission.connections() == 0 || began.elapsed() >= FOR_SET_UPS;
+            if told && set_up {
+                break;
+            }
             for session in inner.sessions.all() {
                 session.close_after_calls(CloseReason::Shutdown);
             }
             if Instant::now() >= clients_by + timeout / (2 * FOR_SERVICES) {
                 tracing::warn!(
                     connections = inner.admission.connections(),
+                    ending = inner.ending.count(),
                     "connections cut off at the shutdown deadline"
                 );
                 break;
@@ -253,5 +268,18 @@ impl Drop for RunningGate {
             // Its panic, if it had one, has been reported when it happened.
             let _ = thread.join();
         }
+        let inner = &self.gate.0;
+        inner.ready.store(false, Ordering::Release);
+        for shard in inner.shards.iter() {
+            shard.cut_off();
+        }
+        // What is left was cut off. Sessions hold the gate, and the gate them.
+        for session in inner.sessions.take_all() {
+            let (packets, _) = session.core().flow.lock().end();
+            inner.counters().undelivered.add(packets);
+            inner.counters().sessions_ended.add(1);
+        }
+        inner.users.clear();
+        inner.groups.clear();
     }
 }

@@ -50,9 +50,6 @@ impl<J> Lanes<J> {
 
     /// Lets `job` wait behind what is pending of its session, at most `max` in a lane.
     pub(super) fn queue(&self, session: SessionId, job: J, max: usize) -> Queued<J> {
-        if !self.any_open() {
-            return Queued::NoLane(job);
-        }
         match self.shard(session).get_mut(&session) {
             None => Queued::NoLane(job),
             Some(lane) if lane.len() >= max => Queued::Full(job),

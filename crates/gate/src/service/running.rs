@@ -61,9 +61,17 @@ impl RunningService {
         let under_way = &self.inner.under_way;
         // Whether it timed out is what the count says.
         let _ = timeout(deadline, under_way.finished()).await;
-        let left = under_way.count();
-        under_way.cut_off();
+        let left = self.cut_off();
         let _ = timeout(CUT_DEADLINE, under_way.finished()).await;
+        left
+    }
+
+    fn cut_off(&self) -> usize {
+        let left = self.inner.under_way.count();
+        if self.inner.under_way.cut_off() && left > 0 {
+            let (service, instance) = (&**self.service(), &**self.instance());
+            tracing::warn!(service, instance, left, "calls and events were cut off");
+        }
         left
     }
 }
@@ -71,7 +79,8 @@ impl RunningService {
 impl Drop for RunningService {
     fn drop(&mut self) {
         drop(self.registration.take());
-        self.inner.under_way.cut_off();
+        // Also when nobody waited for `stop` to come to its end.
+        self.cut_off();
     }
 }
 

@@ -1,6 +1,7 @@
 //! How calls are run: once in place, then as tasks, one session's in their order.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -26,6 +27,14 @@ use crate::watch::poll_watched;
 
 /// Longest text of a panic in the log, in bytes.
 const MAX_PANIC: usize = 1024;
+
+/// Handlers in place within each other's polls; a service that calls a service that calls
+/// back, and so on, must not use up the stack.
+const MAX_DEPTH: u8 = 16;
+
+thread_local! {
+    static DEPTH: Cell<u8> = const { Cell::new(0) };
+}
 
 /// A service's instance while it is registered.
 pub(super) struct Inner {
@@ -159,32 +168,47 @@ impl Endpoint for Kit {
 }
 
 impl Inner {
-    fn run_in_lane(self: &Arc<Self>, mut job: Job, session: SessionId, max: usize) {
-        // Made here and not in the lane: the job counts before it can be seen.
+    #[inline]
+    fn run_in_lane(self: &Arc<Self>, job: Job, session: SessionId, max: usize) {
         if self.lanes.any_open() {
-            job.ticket = Some(Ticket::new(&self.under_way));
+            self.queue_or_run(job, session, max);
+        } else {
+            self.run(job, Some(session));
         }
+    }
+
+    fn queue_or_run(self: &Arc<Self>, mut job: Job, session: SessionId, max: usize) {
+        // Made here and not in the lane: the job counts before it can be seen.
+        job.ticket = Some(Ticket::new(&self.under_way));
         match self.lanes.queue(session, job, max) {
             Queued::Waiting => {}
             Queued::NoLane(job) => self.run(job, Some(session)),
-            Queued::Full(mut job) => self.finish(&mut job, Err(ErrorCode::OVERLOADED.into())),
+            Queued::Full(mut job) => self.answer(&mut job, Err(ErrorCode::OVERLOADED.into())),
         }
     }
 
     /// Polls the handler once, here; when it is not ready, it goes on as a task and has
     /// the session's lane.
+    #[inline]
     fn run(self: &Arc<Self>, mut job: Job, lane: Option<SessionId>) {
+        let depth = DEPTH.get();
+        if depth >= MAX_DEPTH {
+            return self.spawn(job, None, lane);
+        }
+        DEPTH.set(depth + 1);
         let mut noop = Context::from_waker(Waker::noop());
-        match self.first_poll(&job.incoming, &mut noop) {
+        let first = self.first_poll(&job.incoming, &mut noop);
+        DEPTH.set(depth);
+        match first {
             First::Done(outcome) => self.finish(&mut job, outcome),
-            First::Pending(future) => self.spawn(job, future, lane),
+            First::Pending(future) => self.spawn(job, Some(future), lane),
         }
     }
 
     fn spawn(
         self: &Arc<Self>,
         mut job: Job,
-        future: BoxFuture<'static, Outcome>,
+        begun: Option<BoxFuture<'static, Outcome>>,
         lane: Option<SessionId>,
     ) {
         let runtime = Handle::try_current().ok().or_else(|| self.runtime.clone());
@@ -213,7 +237,10 @@ impl Inner {
         let under_way = self.under_way.clone();
         runtime.spawn(async move {
             let work = async move {
-                inner.rest(job, future).await;
+                match begun {
+                    Some(future) => inner.rest(job, future).await,
+                    None => inner.whole(job).await,
+                }
                 if let Some(lane) = lane {
                     lane.drive().await;
                 }
@@ -292,7 +319,12 @@ impl Inner {
         CallError::from(ErrorCode::INTERNAL)
     }
 
+    /// Ends a job with what its handler gave.
     fn finish(&self, job: &mut Job, outcome: Outcome) {
+        self.answer(job, outcome.map_err(of_handler));
+    }
+
+    fn answer(&self, job: &mut Job, outcome: Outcome) {
         let method = &self.methods[job.incoming.method];
         let Some(responder) = job.responder.take() else {
             if let Err(error) = outcome {
@@ -314,6 +346,23 @@ impl Inner {
             },
             instance: self.info.policy.sticky.then(|| self.info.instance.clone()),
         }));
+    }
+}
+
+/// An error as a handler may give it. The codes that say "this call was not delivered" are
+/// for those who did not deliver it: a handler has seen its call, whatever became of a call
+/// that it made itself.
+fn of_handler(error: CallError) -> CallError {
+    match error.code {
+        ErrorCode::NOT_FOUND
+        | ErrorCode::ID_REQUIRED
+        | ErrorCode::UNAVAILABLE
+        | ErrorCode::INSTANCE_GONE
+        | ErrorCode::OVERLOADED => CallError {
+            code: ErrorCode::INTERNAL,
+            ..error
+        },
+        _ => error,
     }
 }
 
@@ -370,10 +419,12 @@ impl UnderWay {
         }
     }
 
-    /// Cuts off what is under way, and refuses what comes from now on.
-    pub(super) fn cut_off(&self) {
-        self.is_cut.store(true, Ordering::SeqCst);
+    /// Cuts off what is under way, and refuses what comes from now on. Answers whether
+    /// this was the first time.
+    pub(super) fn cut_off(&self) -> bool {
+        let first = !self.is_cut.swap(true, Ordering::SeqCst);
         self.cut.notify_waiters();
+        first
     }
 
     fn is_cut(&self) -> bool {

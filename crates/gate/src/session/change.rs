@@ -4,13 +4,14 @@
 //! be, saves it, and only then makes it true. An error means that nothing changed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tidegate_protocol::{GroupName, InstanceId, Name, Settings, Snapshot, UserId};
 
 use super::LocalSession;
 use super::flow::Phase;
 use crate::bus::{Ended, Event, EventTarget, GateError};
-use crate::dispatch::Binding;
+use crate::dispatch::{Binding, fail_held};
 use crate::hooks::guarded;
 
 impl LocalSession {
@@ -130,14 +131,14 @@ impl LocalSession {
     }
 
     /// Binds the session to one instance of a service: its packets for that service
-    /// go there only.
+    /// go there only, those too that wait for an instance that is gone.
     pub fn bind_instance(&self, service: Name, instance: InstanceId) -> Result<(), GateError> {
         self.check_alive()?;
         let limit = self.core().gate.limits.max_instance_bindings;
         self.with_extra(|extra| {
             let full = extra.bindings.len() >= limit;
             match extra.bindings.iter_mut().find(|b| b.service == service) {
-                Some(binding) => binding.instance = instance,
+                Some(binding) => binding.change(instance),
                 None if full => return Err(GateError::TooMany("instance bindings")),
                 None => extra.bindings.push(Binding::new(service, instance)),
             }
@@ -146,21 +147,22 @@ impl LocalSession {
         })
     }
 
-    /// Ends the binding to an instance of `service`; none is no error.
+    /// Ends the binding to an instance of `service`; none is no error. Packets that wait
+    /// for that instance are errors. The next answer of a sticky service binds anew.
     pub fn unbind_instance(&self, service: &str) -> Result<(), GateError> {
         self.check_alive()?;
-        self.if_extra(|extra| {
-            extra
-                .bindings
-                .retain(|b| b.service != *service || b.is_held());
+        let released = self.if_extra(|extra| {
+            let at = extra.bindings.iter().position(|b| b.service == *service)?;
+            let mut binding = extra.bindings.swap_remove(at);
             self.set_has_bindings(!extra.bindings.is_empty());
+            Some(binding.release())
         });
+        fail_held(self, released.flatten().unwrap_or_default());
         Ok(())
     }
 
     fn set_has_bindings(&self, has: bool) {
-        use std::sync::atomic::Ordering::Relaxed;
-        self.core().has_bindings.store(has, Relaxed);
+        self.core().has_bindings.store(has, Ordering::Relaxed);
     }
 
     fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
@@ -178,6 +180,12 @@ impl LocalSession {
     /// bytes that left the queue but not the gate.
     pub(crate) async fn end(self, reason: tidegate_protocol::CloseReason, unwritten: (u64, u64)) {
         let core = self.core();
+        let _ending = core.gate.ending.begin();
+        let held = self.if_extra(|extra| {
+            let bindings = extra.bindings.iter_mut();
+            bindings.flat_map(Binding::release).collect::<Vec<_>>()
+        });
+        fail_held(&self, held.unwrap_or_default());
         let (used, (packets, bytes)) = {
             let mut flow = core.flow.lock();
             let used = flow.take_used();
@@ -214,7 +222,9 @@ impl LocalSession {
                 .bus
                 .event(to, info.clone(), Event::Disconnected(ended));
         }
-        if let Some(hook) = &core.gate.hooks.ended {
+        if let Some(hook) = &core.gate.hooks.ended
+            && core.announced.load(Ordering::Acquire)
+        {
             guarded("ended", &core.gate, || hook(self.clone(), ended)).await;
         }
         tracing::debug!(

@@ -39,7 +39,7 @@ impl Entry {
 }
 
 /// A call whose answer has not come.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct PendingCall {
     /// Distinguishes it from the session's other calls.
     pub(crate) number: u32,
@@ -280,8 +280,12 @@ impl Flow {
 
     /// The topic of a call in flight.
     pub(crate) fn topic_of(&self, number: u32) -> Option<Topic> {
-        let call = self.calls.iter().find(|c| c.number == number)?;
-        Some(call.topic.clone())
+        Some(self.call(number)?.topic.clone())
+    }
+
+    /// A call in flight.
+    pub(crate) fn call(&self, number: u32) -> Option<&PendingCall> {
+        self.calls.iter().rfind(|c| c.number == number)
     }
 
     /// When the first call in flight times out.
@@ -290,9 +294,13 @@ impl Flow {
         deadlines.min().unwrap_or(Tick::NEVER)
     }
 
-    /// Takes out the calls whose time has passed.
+    /// Takes out the calls whose time has passed. Their services may have taken them.
     pub(crate) fn expire_calls(&mut self, now: Tick) -> Vec<PendingCall> {
-        self.calls.extract_if(.., |c| c.deadline <= now).collect()
+        let expired: Vec<_> = self.calls.extract_if(.., |c| c.deadline <= now).collect();
+        for call in &expired {
+            self.note_used(&call.topic);
+        }
+        expired
     }
 
     /// Gives a call that waits for its instance until `deadline`. Answers whether the

@@ -55,6 +55,8 @@ pub(crate) struct Core {
     extra: Mutex<Option<Box<Extra>>>,
     /// Whether `extra` holds instance bindings: looked at for each packet.
     pub(crate) has_bindings: AtomicBool,
+    /// Whether the gate's own code has been told, or is being told, that it began.
+    pub(crate) announced: AtomicBool,
     pub(crate) received: AtomicU64,
     pub(crate) sent: AtomicU64,
 }
@@ -91,6 +93,7 @@ impl LocalSession {
             flow: Mutex::new(Flow::new()),
             extra: Mutex::new(None),
             has_bindings: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         }))

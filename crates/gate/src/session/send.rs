@@ -19,21 +19,13 @@ impl LocalSession {
     /// [`Refused`](GateError::Refused) by the outbound hook or because the topic is
     /// reserved, [`TooLarge`](GateError::TooLarge). After an error nothing is queued.
     pub fn send(&self, packet: Packet) -> Result<(), GateError> {
-        if packet.topic.is_reserved() {
-            return Err(GateError::Refused);
-        }
-        let packet = self.outbound(packet)?;
-        self.fits(&packet)?;
+        let packet = self.checked(packet)?;
         self.enqueue(Entry::Push(packet))
     }
 
     /// Like [`send`](Self::send), but waits for room in the queue, at most `deadline`.
     pub async fn send_wait(&self, packet: Packet, deadline: Duration) -> Result<(), GateError> {
-        if packet.topic.is_reserved() {
-            return Err(GateError::Refused);
-        }
-        let packet = self.outbound(packet)?;
-        self.fits(&packet)?;
+        let packet = self.checked(packet)?;
         let queued = async {
             loop {
                 let room = self.core().flow.lock().room();
@@ -58,14 +50,18 @@ impl LocalSession {
         self.enqueue(Entry::Shared(shared.clone()))
     }
 
+    /// Asks the outbound hook. Reserved topics are the protocol's own: neither a service
+    /// nor a hook sends under them.
     fn outbound(&self, packet: Packet) -> Result<Packet, GateError> {
         let core = self.core();
+        if packet.topic.is_reserved() {
+            return Err(GateError::Refused);
+        }
         let Some(hook) = &core.gate.hooks.outbound else {
             return Ok(packet);
         };
         let verdict = guarded_now("outbound", &core.gate, || hook(self, packet));
         let allowed = verdict.and_then(Result::ok);
-        // A rewritten topic is checked like any other.
         allowed.filter(|p| !p.topic.is_reserved()).ok_or_else(|| {
             core.counters().refused_hook.add(1);
             GateError::Refused
@@ -108,33 +104,48 @@ impl LocalSession {
     /// Takes what came of call `number`: queues the answer or reports the error.
     pub(crate) fn finish_call(&self, number: u32, result: CallResult) {
         let core = self.core();
-        let mut flow = core.flow.lock();
-        let Some(call) = flow.finish_call(number) else {
-            drop(flow);
-            core.counters().late_answers.add(1);
-            return;
+        let call = core.flow.lock().call(number).cloned();
+        let Some(call) = call else {
+            return core.counters().late_answers.add(1);
         };
-        if !matches!(&result, Err(e) if !was_delivered(e.code)) {
+        let delivered = !matches!(&result, Err(e) if !was_delivered(e.code));
+        let result = match result {
+            Ok(answer) if call.wants_answer => self
+                .checked(Packet::new(call.topic.clone(), answer.body))
+                .map(Some)
+                .map_err(refused_answer),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let (packet, error) = match result {
+            Ok(packet) => (packet, None),
+            Err(error) => (self.error_packet(&call.topic, &error), Some(error)),
+        };
+        // Hooks have run by now: whoever waits until no call is left, to close, finds
+        // the call or its answer.
+        let mut flow = core.flow.lock();
+        if flow.finish_call(number).is_none() {
+            drop(flow);
+            return core.counters().late_answers.add(1);
+        }
+        if delivered {
             flow.note_used(&call.topic);
         }
+        if let Some(packet) = packet {
+            flow.answer(packet);
+            let bytes = flow.queued_bytes();
+            core.gate.budget.publish(&mut flow.published, bytes);
+        }
         drop(flow);
-        match result {
-            Ok(answer) if call.wants_answer => {
-                self.send_answer(Packet::new(call.topic, answer.body));
-            }
-            Ok(_) => {}
-            Err(error) => self.packet_error(&call.topic, &error),
+        if let Some(error) = error {
+            self.report(&call.topic, &error);
         }
     }
 
-    /// Queues an answer; its place is there, whatever else is queued.
+    /// Queues an answer that a hook gave; it waits in no line, whatever else is queued.
     pub(crate) fn send_answer(&self, packet: Packet) {
         let topic = packet.topic.clone();
-        let checked = self.outbound(packet).and_then(|packet| {
-            self.fits(&packet)?;
-            Ok(packet)
-        });
-        match checked {
+        match self.checked(packet) {
             Ok(packet) => {
                 let core = self.core();
                 let mut flow = core.flow.lock();
@@ -147,47 +158,80 @@ impl LocalSession {
                 let bytes = flow.queued_bytes();
                 core.gate.budget.publish(&mut flow.published, bytes);
             }
-            Err(GateError::TooLarge(_)) => {
-                self.packet_error(&topic, &ErrorCode::ANSWER_TOO_LARGE.into());
-            }
-            Err(_) => self.packet_error(&topic, &ErrorCode::REFUSED.into()),
+            Err(error) => self.packet_error(&topic, &refused_answer(error)),
         }
+    }
+
+    /// Asks the outbound hook, and looks whether what it leaves can be sent.
+    fn checked(&self, packet: Packet) -> Result<Packet, GateError> {
+        let packet = self.outbound(packet)?;
+        self.fits(&packet)?;
+        Ok(packet)
     }
 
     /// Tells whoever can be told that a packet of this client was not served: counter,
     /// log, hook, and the listener's error topic where it has one.
     pub(crate) fn packet_error(&self, topic: &Topic, error: &CallError) {
+        self.report(topic, error);
+        if let Some(packet) = self.error_packet(topic, error) {
+            // Refused by a full queue it is counted there; the client does not read.
+            let _ = self.enqueue(Entry::Push(packet));
+        }
+    }
+
+    fn report(&self, topic: &Topic, error: &CallError) {
         let core = self.core();
         core.counters().errors.add(error.code);
         if core.gate.error_log.allows() {
             tracing::info!(
                 session = %core.id,
-                topic = ?topic,
+                topic = ?cut(topic.as_str()),
                 code = error.code.0,
-                error = ?error.message,
+                error = ?cut(&error.message),
                 "a client's packet was not served"
             );
         }
         if let Some(hook) = &core.gate.hooks.packet_error {
             guarded_now("packet_error", &core.gate, || hook(self, topic, error));
         }
-        if let Some(error_topic) = &core.endpoint.v1_error_topic {
-            let body = json!({
-                "topic": topic.as_str(),
-                "code": error.code.0,
-                "message": error.message,
-            });
-            // Refused by a full queue it is counted there; the client does not read.
-            let _ = self.send(Packet::new(error_topic.clone(), body.to_string()));
-        }
     }
+
+    /// What a client of a listener with an error topic is told.
+    fn error_packet(&self, topic: &Topic, error: &CallError) -> Option<Packet> {
+        let error_topic = self.core().endpoint.v1_error_topic.clone()?;
+        let body = json!({
+            "topic": topic.as_str(),
+            "code": error.code.0,
+            "message": error.message,
+        });
+        // Refused or too large it is counted as that.
+        self.checked(Packet::new(error_topic, body.to_string()))
+            .ok()
+    }
+}
+
+/// What the client is told of an answer that was not sent to it.
+fn refused_answer(error: GateError) -> CallError {
+    match error {
+        GateError::TooLarge(_) => ErrorCode::ANSWER_TOO_LARGE.into(),
+        _ => ErrorCode::REFUSED.into(),
+    }
+}
+
+/// As much of a client's text as a line of the log needs.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(200)]
 }
 
 /// Whether an error can mean that a service has seen the packet.
 fn was_delivered(code: ErrorCode) -> bool {
     !matches!(
         code,
-        ErrorCode::NOT_FOUND | ErrorCode::UNAVAILABLE | ErrorCode::INSTANCE_GONE
+        ErrorCode::NOT_FOUND
+            | ErrorCode::ID_REQUIRED
+            | ErrorCode::UNAVAILABLE
+            | ErrorCode::INSTANCE_GONE
+            | ErrorCode::OVERLOADED
     )
 }
 

@@ -46,6 +46,14 @@ impl Table {
         }
     }
 
+    /// Takes every session out.
+    pub(crate) fn take_all(&self) -> Vec<LocalSession> {
+        let parts = self.0.iter();
+        parts
+            .flat_map(|part| std::mem::take(&mut *part.lock()))
+            .collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|part| part.lock().len()).sum()
     }
@@ -108,6 +116,14 @@ impl<K: Hash + Eq + Clone> Directory<K> {
         }
         if sessions.is_empty() {
             part.remove(key);
+        }
+    }
+
+    /// Takes every session out.
+    pub(crate) fn clear(&self) {
+        for part in &self.parts {
+            let sessions = std::mem::take(&mut *part.lock());
+            drop(sessions);
         }
     }
 

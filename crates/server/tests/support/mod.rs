@@ -9,6 +9,8 @@
 )]
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
+pub(crate) mod server;
+
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -96,16 +98,19 @@ impl Gate {
         format!("the gate printed:\n{}", self.output.text())
     }
 
+    /// What the gate has printed, once a line with `word` is among it.
+    pub(crate) fn printed_until(&mut self, word: &str) -> String {
+        let text = Arc::clone(&self.output.text);
+        let printed = self.output.lines_until(|_| {
+            let text = text.lock().unwrap();
+            text.contains(word).then(|| text.clone())
+        });
+        printed.unwrap_or_else(|| panic!("no {word}; {}", self.output()))
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
-        // The shell's own `kill`: the program is not on every Debian, and std has no signals.
-        let id = self.child.id();
-        let sent = Command::new("sh")
-            .arg("-c")
-            .arg(format!("kill -TERM {id}"))
-            .status()
-            .unwrap();
-        assert!(sent.success());
+        server::signal(&self.child, "TERM");
         assert!(
             self.output.ended(),
             "still running {PATIENCE:?} after SIGTERM; {}",
@@ -130,13 +135,13 @@ fn url(text: &str, scheme: &str) -> Option<String> {
 }
 
 /// What a child prints, read all the time so that it never blocks on a full pipe.
-struct Output {
+pub(crate) struct Output {
     text: Arc<Mutex<String>>,
     stdout_lines: Receiver<String>,
 }
 
 impl Output {
-    fn of(child: &mut Child) -> Self {
+    pub(crate) fn of(child: &mut Child) -> Self {
         let text = Arc::new(Mutex::new(String::new()));
         let (lines, stdout_lines) = mpsc::channel();
         let stdout = child.stdout.take().unwrap();
@@ -146,12 +151,12 @@ impl Output {
         Self { text, stdout_lines }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.text.lock().unwrap().clone()
     }
 
     /// Feeds standard output so far to `found` after each line, until it answers.
-    fn lines_until<T>(&mut self, found: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub(crate) fn lines_until<T>(&mut self, found: impl Fn(&str) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = String::new();
         loop {
@@ -164,7 +169,7 @@ impl Output {
     }
 
     /// Whether standard output ends, as it does with the process, in time.
-    fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

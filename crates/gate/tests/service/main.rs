@@ -1,0 +1,11 @@
+//! The service kit on the local bus.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test's helpers too, they fail the test"
+)]
+
+mod declare;
+mod running;
+mod support;

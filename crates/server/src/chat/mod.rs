@@ -1,0 +1,295 @@
+//! The `chat` service: rooms, names, who is on-line, private messages.
+//!
+//! It is written as any service is: with the kit, and nothing of the gate it runs in. It
+//! could run in a process of its own.
+//!
+//! - This file: the methods. [`room`]: those about rooms.
+//! - [`people`]: who is there, and in which room.
+//! - [`place`]: puts a session where its person is: group and settings.
+//! - [`input`]: bodies, JSON or what someone types. [`event`]: what is pushed.
+//!   [`error`]: what can go wrong.
+//!
+//! A person has a name, which is also the session's user id, and is in exactly one room;
+//! everyone begins in the lobby. A room is there as long as someone is in it, and whoever
+//! opened it may send others out of it. Members of a room are a group of sessions. Who is
+//! there is kept in memory, so there is one instance of this service.
+//!
+//! | Method | Body | Plain body | |
+//! | --- | --- | --- | --- |
+//! | `login` | `{"name"}` | the name | answers `{"name", "room", "online", "count"}` |
+//! | `rename` | `{"name"}` | the name | answers `{"name"}` |
+//! | `join` | `{"room"}` | the room | answers `{"room", "people", "count"}` |
+//! | `leave` | – | – | back to the lobby; answers as `join` does |
+//! | `rooms` | – | – | answers `{"rooms": [{"room", "people", "owner"}], "count"}` |
+//! | `who` | `{"room"}` or – | a room or nothing | answers `{"people": [{"name", "room"}], "count"}` |
+//! | `say` | `{"text"}` | the text | one-way; to the room |
+//! | `tell` | `{"to", "text"}` | name, space, text | one-way; to one person |
+//! | `kick` | `{"name"}` | the name | one-way; into the lobby |
+//!
+//! Pushed: `chat/said` `{"room", "from", "text", "at"}` (also to who said it), `chat/told`
+//! `{"from", "text", "at"}`, `chat/joined` and `chat/left` `{"room", "name"}`,
+//! `chat/renamed` `{"room", "name", "was"}`, `chat/kicked` `{"room", "by"}`. `at` is in
+//! milliseconds since 1970.
+
+mod error;
+mod event;
+mod input;
+mod name;
+mod people;
+mod place;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tidegate::{Clients, Guests, Json, Service, Session, State};
+
+use error::ChatError;
+use event::{Event, now};
+use input::{Input, Plain};
+use name::ChatName;
+use people::{Listed, ListedPerson, People};
+
+/// Longest text, in characters.
+const MAX_TEXT: usize = 2_000;
+
+/// The service, with nobody in it.
+pub(crate) fn service() -> Service {
+    Service::new("chat")
+        .version(env!("CARGO_PKG_VERSION"))
+        .state(People::default())
+        .request("login", login)
+        .open_to(Guests)
+        .request("rename", rename)
+        .request("join", room::join)
+        .request("leave", room::leave)
+        .request("rooms", room::rooms)
+        .request("who", who)
+        .one_way("say", say)
+        .one_way("tell", tell)
+        .one_way("kick", room::kick)
+        .on_disconnect(left)
+}
+
+/// A body that is one name.
+#[derive(Debug, Deserialize)]
+struct Name {
+    name: String,
+}
+
+impl Plain for Name {
+    fn plain(text: &str) -> Self {
+        Self {
+            name: text.to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Welcome {
+    name: String,
+    room: String,
+    online: Vec<String>,
+    /// How many are on-line; not all need be listed.
+    count: usize,
+}
+
+async fn login(
+    session: Session,
+    State(people): State<People>,
+    clients: Clients,
+    Input(request): Input<Name>,
+) -> Result<Json<Welcome>, ChatError> {
+    if !session.is_guest() {
+        return Err(ChatError::LoggedIn);
+    }
+    let name = ChatName::new(&request.name)?;
+    // The name is taken before the session has it: of two who want it, one gets it.
+    people.enter(session.handle(), &name)?;
+    if let Err(error) = settle_in(&session, &people, &clients, &name).await {
+        people.leave(session.id());
+        // As it was, if it is still there.
+        let _ = session.unbind().await;
+        return Err(error);
+    }
+    let Listed { list, count } = people.online(None)?;
+    Ok(Json(Welcome {
+        name: name.to_string(),
+        room: people.room_of(session.id())?.to_string(),
+        online: list.into_iter().map(|person| person.name).collect(),
+        count,
+    }))
+}
+
+async fn settle_in(
+    session: &Session,
+    people: &People,
+    clients: &Clients,
+    name: &ChatName,
+) -> Result<(), ChatError> {
+    session.bind(name.as_str()).await?;
+    session.set("name", name.as_str()).await?;
+    let lobby = people.room_of(session.id())?;
+    let joined = Event::Joined { room: &lobby, name };
+    joined.to_room(clients, &lobby).await?;
+    place::settle(people, session.id()).await
+}
+
+async fn rename(
+    session: Session,
+    State(people): State<People>,
+    clients: Clients,
+    Input(request): Input<Name>,
+) -> Result<Json<serde_json::Value>, ChatError> {
+    let name = ChatName::new(&request.name)?;
+    let was = people.rename(session.id(), &name)?;
+    if was != name {
+        let rebound = async {
+            session.unbind().await?;
+            session.bind(name.as_str()).await?;
+            session.set("name", name.as_str()).await
+        };
+        if let Err(error) = rebound.await {
+            // Back to what the session's user id still says, or said.
+            let _ = people.rename(session.id(), &was);
+            let _ = session.unbind().await;
+            let _ = session.bind(was.as_str()).await;
+            return Err(error.into());
+        }
+        let room = people.room_of(session.id())?;
+        let renamed = Event::Renamed {
+            room: &room,
+            name: &name,
+            was: &was,
+        };
+        renamed.to_room(&clients, &room).await?;
+    }
+    Ok(Json(json!({ "name": name })))
+}
+
+/// A body that may name a room.
+#[derive(Debug, Deserialize)]
+struct MaybeRoom {
+    room: Option<String>,
+}
+
+impl Plain for MaybeRoom {
+    fn plain(text: &str) -> Self {
+        Self {
+            room: (!text.is_empty()).then(|| text.to_owned()),
+        }
+    }
+}
+
+/// The answer to `who`.
+#[derive(Debug, Serialize)]
+struct Online {
+    people: Vec<ListedPerson>,
+    /// How many there are; not all need be listed.
+    count: usize,
+}
+
+async fn who(
+    State(people): State<People>,
+    Input(request): Input<MaybeRoom>,
+) -> Result<Json<Online>, ChatError> {
+    let room = request.room.map(|room| ChatName::new(&room)).transpose()?;
+    let Listed { list, count } = people.online(room.as_ref())?;
+    Ok(Json(Online {
+        people: list,
+        count,
+    }))
+}
+
+/// A body that is a text.
+#[derive(Debug, Deserialize)]
+struct Said {
+    text: String,
+}
+
+impl Plain for Said {
+    fn plain(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+        }
+    }
+}
+
+async fn say(
+    session: Session,
+    State(people): State<People>,
+    clients: Clients,
+    Input(said): Input<Said>,
+) -> Result<(), ChatError> {
+    check_text(&said.text)?;
+    let room = people.room_of(session.id())?;
+    let from = people.name_of(session.id())?;
+    let said = Event::Said {
+        room: &room,
+        from: &from,
+        text: &said.text,
+        at: now(),
+    };
+    match said.to_room(&clients, &room).await? {
+        0 => Err(ChatError::NotDelivered),
+        _ => Ok(()),
+    }
+}
+
+/// A body that is a text for someone.
+#[derive(Debug, Deserialize)]
+struct Told {
+    to: String,
+    text: String,
+}
+
+impl Plain for Told {
+    fn plain(text: &str) -> Self {
+        let (to, text) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        Self {
+            to: to.to_owned(),
+            text: text.trim_start().to_owned(),
+        }
+    }
+}
+
+async fn tell(
+    session: Session,
+    State(people): State<People>,
+    Input(told): Input<Told>,
+) -> Result<(), ChatError> {
+    check_text(&told.text)?;
+    let from = people.name_of(session.id())?;
+    let to = people.find(&ChatName::new(&told.to)?)?;
+    let told = Event::Told {
+        from: &from,
+        text: &told.text,
+        at: now(),
+    };
+    told.to_session(&to).await
+}
+
+async fn left(
+    session: Session,
+    State(people): State<People>,
+    clients: Clients,
+) -> Result<(), ChatError> {
+    // A guest who never logged in is not there.
+    let Some((name, room)) = people.leave(session.id()) else {
+        return Ok(());
+    };
+    let left = Event::Left {
+        room: &room,
+        name: &name,
+    };
+    left.to_room(&clients, &room).await?;
+    Ok(())
+}
+
+fn check_text(text: &str) -> Result<(), ChatError> {
+    match text.chars().take(MAX_TEXT + 1).count() {
+        1..=MAX_TEXT => Ok(()),
+        _ => Err(ChatError::BadText),
+    }
+}

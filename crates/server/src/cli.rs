@@ -1,0 +1,246 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::file::{self, ConfigError};
+use crate::config::{BuiltIn, Config, LogConfig, LogFormat, LogLevel, TcpConfig, WebSocketConfig};
+use crate::connect::ConnectArgs;
+
+/// Long-connection gateway: TCP and WebSocket clients in front, services behind
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    /// None: the demo.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  tidegate                                      the demo: echo and chat on this machine
+  tidegate connect tcp://127.0.0.1:3653         talk to it
+  tidegate serve --config tidegate.toml         run a gate
+  tidegate serve --tcp 0.0.0.0:3653 --service echo
+
+Without a command the demo runs.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a gate with an echo and a chat service on this machine, and say how to try it
+    Demo(DemoArgs),
+    /// Run a gate, as a configuration file and flags say
+    #[command(after_help = SERVE_AFTER_HELP)]
+    Serve(ServeArgs),
+    /// Connect to a gate, and talk to it by hand or from a script
+    #[command(after_help = CONNECT_AFTER_HELP)]
+    Connect(ConnectArgs),
+}
+
+const SERVE_AFTER_HELP: &str = "\
+Flags win over the file, the file wins over the defaults. A key that is unknown or wrong
+stops the start, and is named with its line.
+
+The only services that this version can serve are those it brings with it (--service, or
+services = [\"echo\", \"chat\"] in the file). Services in other processes need the NATS bus,
+which it does not have yet; Rust programs embed a gate with the library.
+
+SIGTERM and SIGINT (Ctrl-C) stop the gate in order: /readyz answers 503, listeners close,
+calls under way finish, clients are told. A second signal ends it at once.
+
+Exit codes: 0 stopped in order, 1 cannot start (a port is taken, a certificate cannot be
+used) or cut short, 2 wrong configuration or usage.
+
+Examples:
+  tidegate serve --config tidegate.toml
+  tidegate serve --tcp 0.0.0.0:3653 --ws 0.0.0.0:3654 --admin 127.0.0.1:3656 --service echo";
+
+const CONNECT_AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 a command of a script failed, 2 wrong usage, 3 cannot connect,
+4 closed by the gate or lost.
+
+Examples:
+  tidegate connect tcp://127.0.0.1:3653
+  tidegate connect ws://127.0.0.1:3654/ -e 'echo/echo hello'
+  tidegate connect wss://gate.example/ --ca ca.pem";
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where TCP clients connect; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3653")]
+    pub(crate) tcp: String,
+
+    /// Where WebSocket clients connect
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3654")]
+    pub(crate) ws: String,
+
+    /// Where the status page is
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3655")]
+    pub(crate) page: String,
+
+    /// Where /healthz and /readyz are
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3656")]
+    pub(crate) admin: String,
+
+    /// Web pages of this origin may connect (http://localhost:8080); may be given several
+    /// times; without it those of the gate's own host may
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) ws_origin: Vec<String>,
+
+    /// Tell clients about errors in packets of this topic; the version 1 protocol has no
+    /// word for them
+    #[arg(long, value_name = "TOPIC", default_value = "error")]
+    pub(crate) v1_error_topic: String,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The gate's id: 1 to 64 of A-Z a-z 0-9 _ -; random where none is given
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+
+    /// Threads that serve connections; one per core where none is given
+    #[arg(long, value_name = "NUMBER")]
+    shards: Option<usize>,
+
+    /// Where TCP clients connect; may be given several times. The first one takes the place
+    /// of the address in the file's first [[tcp]], and so on; more are added, without TLS
+    #[arg(long, value_name = "ADDRESS")]
+    tcp: Vec<String>,
+
+    /// Where WebSocket clients connect; as with --tcp
+    #[arg(long, value_name = "ADDRESS")]
+    ws: Vec<String>,
+
+    /// Where /healthz and /readyz are; nowhere where none is given
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+
+    /// Services to run in this process
+    #[arg(long = "service", value_name = "SERVICE", value_delimiter = ',')]
+    services: Vec<BuiltIn>,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct LogArgs {
+    /// How log lines look (they go to standard error)
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// The least important lines that are logged
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+}
+
+impl LogArgs {
+    /// What is given wins over `config`.
+    pub(crate) fn over(self, config: LogConfig) -> LogConfig {
+        LogConfig {
+            format: self.log_format.or(config.format),
+            level: self.log_level.or(config.level),
+        }
+    }
+}
+
+impl ServeArgs {
+    /// Defaults, file and flags together, checked.
+    pub(crate) fn config(self) -> Result<Config, ConfigError> {
+        let mut config = match &self.config {
+            Some(file) => file::read(file)?,
+            None => Config::default(),
+        };
+        config.id = self.id.or(config.id);
+        config.shards = self.shards.or(config.shards);
+        config.admin.address = self.admin.or(config.admin.address);
+        config.log = self.log.over(config.log);
+        if !self.services.is_empty() {
+            config.services = self.services;
+        }
+        for (i, address) in self.tcp.into_iter().enumerate() {
+            match config.tcp.get_mut(i) {
+                Some(tcp) => tcp.address = address,
+                None => config.tcp.push(TcpConfig {
+                    address,
+                    ..TcpConfig::default()
+                }),
+            }
+        }
+        for (i, address) in self.ws.into_iter().enumerate() {
+            match config.websocket.get_mut(i) {
+                Some(ws) => ws.address = address,
+                None => config.websocket.push(WebSocketConfig {
+                    address,
+                    ..WebSocketConfig::default()
+                }),
+            }
+        }
+        // The file has been checked; what is wrong now came with the flags.
+        config.check().map_err(ConfigError::InFlags)?;
+        if config.tcp.is_empty() && config.websocket.is_empty() {
+            return Err(ConfigError::NoListener);
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_declared() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_win_and_keep_what_they_do_not_name() {
+        let file = std::env::temp_dir().join(format!("tidegate-cli-{}.toml", std::process::id()));
+        let text = "id = \"a\"\nshards = 3\nservices = [\"echo\"]\n\
+            [[tcp]]\naddress = \"a:1\"\ntls = { cert = \"c\", key = \"k\" }\n";
+        std::fs::write(&file, text).unwrap();
+        let path = file.to_str().unwrap();
+        let flags = [
+            "--id",
+            "b",
+            "--tcp",
+            "b:2",
+            "--tcp",
+            "c:3",
+            "--log-level",
+            "debug",
+        ];
+        let args = ["tidegate", "serve", "--config", path]
+            .into_iter()
+            .chain(flags);
+        let Some(Command::Serve(serve)) = Cli::parse_from(args).command else {
+            panic!("not serve");
+        };
+        let config = serve.config().unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(config.id.as_deref(), Some("b"));
+        assert_eq!(config.shards, Some(3));
+        assert_eq!(config.services, [BuiltIn::Echo]);
+        assert_eq!(config.log.level, Some(LogLevel::Debug));
+        assert_eq!(config.tcp.len(), 2);
+        let tls = config.tcp[0].tls.as_ref().unwrap();
+        assert_eq!(config.tcp[0].address, "b:2");
+        assert_eq!(
+            tls.cert,
+            file.parent().unwrap().join("c"),
+            "beside the file"
+        );
+        assert!(config.tcp[1].tls.is_none());
+    }
+}

@@ -1,0 +1,194 @@
+//! `tidegate demo`: a gate on this machine, and how to try it.
+
+use std::env;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::DemoArgs;
+use crate::config::file::{ConfigError, KeyPath};
+use crate::config::value::Time;
+use crate::config::{
+    AdminConfig, BuiltIn, Config, GateLimitsConfig, LimitsConfig, LogConfig, TcpConfig,
+    WebSocketConfig, check_address,
+};
+use crate::logging;
+use crate::page::Page;
+use crate::run::{self, RunError};
+
+/// How long a silent TCP client stays. The version 1 protocol has no ping, and people who
+/// chat by hand are slower than the minute that clients are given otherwise.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Runs the demo until a signal comes.
+pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
+    let log = args.log.over(LogConfig::default());
+    let page = args.page.clone();
+    let config = config(args);
+    config.check().map_err(ConfigError::InFlags)?;
+    check_address(&page, &KeyPath::new().key("page")).map_err(ConfigError::InFlags)?;
+    logging::start(log);
+    let admin = config.admin.address.clone();
+    run::until_signal(config.gate(), admin, |gate, admin| {
+        // It has these: they were bound, or it would not have started.
+        let (tcp, ws) = (gate.address(0), gate.address(1));
+        let found = Found {
+            program: program(),
+            tcp: format!("tcp://{}", shown(tcp)),
+            ws: format!("ws://{}/", shown(ws)),
+            python: tcp.map(python).unwrap_or_default(),
+            admin: format!("http://{}", shown(admin)),
+        };
+        let served = Page::new(&found, gate.gate().clone());
+        let server = run::bind_http("page", &page, served.handler())?;
+        let text = found.text(server.address());
+        // Whoever closed standard output does not want to read it.
+        let _ = io::stdout().write_all(text.as_bytes());
+        let _ = io::stdout().flush();
+        Ok(server)
+    })
+    .await
+}
+
+/// Every service, and no limit on what one address may do.
+fn config(args: DemoArgs) -> Config {
+    Config {
+        services: vec![BuiltIn::Echo, BuiltIn::Chat],
+        gate: GateLimitsConfig {
+            max_connections_per_address: Some(usize::MAX),
+            ..GateLimitsConfig::default()
+        },
+        tcp: vec![TcpConfig {
+            address: args.tcp,
+            v1_error_topic: Some(args.v1_error_topic.clone()),
+            limits: LimitsConfig {
+                heartbeat_timeout: Some(Time(PATIENCE)),
+                ..LimitsConfig::default()
+            },
+            ..TcpConfig::default()
+        }],
+        websocket: vec![WebSocketConfig {
+            address: args.ws,
+            v1_error_topic: Some(args.v1_error_topic),
+            origins: (!args.ws_origin.is_empty()).then_some(args.ws_origin),
+            ..WebSocketConfig::default()
+        }],
+        admin: AdminConfig {
+            address: Some(args.admin),
+        },
+        ..Config::default()
+    }
+}
+
+/// Where everything is.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// How this program is called from a shell.
+    program: String,
+    pub(crate) tcp: String,
+    pub(crate) ws: String,
+    /// `http://host:port`
+    pub(crate) admin: String,
+    /// A client in one line.
+    pub(crate) python: String,
+}
+
+impl Found {
+    /// The commands to paste, one for each of two terminals.
+    pub(crate) fn connect(&self) -> [String; 2] {
+        [&self.tcp, &self.ws].map(|url| format!("{} connect {url}", self.program))
+    }
+
+    /// What is printed.
+    fn text(&self, page: SocketAddr) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        let Self {
+            tcp,
+            ws,
+            admin,
+            python,
+            ..
+        } = self;
+        let [first, second] = self.connect();
+        format!(
+            "\
+Tidegate {version}: the demo is running. Ctrl-C stops it.
+
+  TCP        {tcp}
+  WebSocket  {ws}
+  page       http://{page}/
+  admin      {admin}/healthz  {admin}/readyz
+
+Chat: open two more terminals here, paste one line into each,
+
+  {first}
+  {second}
+
+and type, in turn:
+
+  chat/login ada                       chat/login bob
+  chat/say hello                       chat/tell ada only you can see this
+  chat/join tea                        chat/who
+  chat/say nobody here?                chat/join tea
+
+Type help there for more. Clients speak the plain version 1 protocol; where it has no word
+for an error, the demo sends a packet of its error topic.
+
+A client without Tidegate:
+
+  {python}
+
+"
+        )
+    }
+}
+
+fn shown(address: Option<impl Display>) -> String {
+    address.map(|a| a.to_string()).unwrap_or_default()
+}
+
+/// A packet to echo/echo and back, by hand.
+fn python(tcp: SocketAddr) -> String {
+    format!(
+        "python3 -c \"import socket; s = socket.create_connection(('{}', {})); \
+         s.sendall(b'\\x14\\0\\x0b\\0echo/echo/1hello'); print(s.recv(99))\"",
+        tcp.ip(),
+        tcp.port()
+    )
+}
+
+/// How this program can be called again from where it was called: as it was, or by the
+/// relative path, which is shorter.
+fn program() -> String {
+    let called = env::args_os().next().unwrap_or_else(|| "tidegate".into());
+    let called = Path::new(&called);
+    let here = env::current_dir().unwrap_or_default();
+    let path = match called.strip_prefix(&here) {
+        Ok(relative) if called.is_absolute() => Path::new(".").join(relative),
+        _ => called.to_owned(),
+    };
+    quote(&path.to_string_lossy())
+}
+
+/// As a shell wants it.
+fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shells_take_it_as_one_word() {
+        assert_eq!(quote("target/release/tidegate"), "target/release/tidegate");
+        assert_eq!(quote("/my disk/it's"), "'/my disk/it'\\''s'");
+        assert_eq!(quote(""), "''");
+    }
+}

@@ -1,0 +1,36 @@
+//! The log: to standard error, for people or as JSON.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::{LogConfig, LogFormat, LogLevel};
+
+/// Starts to log. Level `info` and format `auto` where nothing else is given.
+pub(crate) fn start(config: LogConfig) {
+    let level = match config.level.unwrap_or(LogLevel::Info) {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let terminal = io::stderr().is_terminal();
+    let human = match config.format.unwrap_or(LogFormat::Auto) {
+        LogFormat::Auto => terminal,
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr);
+    // Values that clients have a part in are written with their control characters
+    // escaped: by `?` where they are logged, and by JSON.
+    match human {
+        true => log
+            .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
+            .with_target(false)
+            .init(),
+        false => log.json().flatten_event(true).init(),
+    }
+}

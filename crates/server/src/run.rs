@@ -1,0 +1,134 @@
+//! Runs a gate from its start to its orderly stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process;
+use std::time::Duration;
+
+use thiserror::Error;
+use tidegate::{GateBuilder, RunningGate, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::config::file::ConfigError;
+use crate::http::HttpServer;
+use crate::{descriptors, logging};
+
+/// What stopping may take beyond the gate's own deadline, before the process just ends.
+const OVERTIME: Duration = Duration::from_secs(5);
+
+/// Why there is no gate, or none any more.
+#[derive(Debug, Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot start: {0}")]
+    Start(#[from] StartError),
+    #[error("cannot start: {what} on {address}: {why}")]
+    Http {
+        what: &'static str,
+        address: String,
+        why: io::Error,
+    },
+    #[error("cannot start: signals: {0}")]
+    Signals(io::Error),
+    #[error("the gate did not stop in time")]
+    StuckAtStop,
+}
+
+impl RunError {
+    /// 2 for what whoever started it has to write otherwise, else 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// `tidegate serve`.
+pub(crate) async fn serve(config: Config) -> Result<(), RunError> {
+    logging::start(config.log);
+    let admin = config.admin.address.clone();
+    until_signal(config.gate(), admin, |_, _| Ok(())).await
+}
+
+/// Runs the gate until a signal comes, then stops it in order. `started` is told where
+/// everything is; what it returns lives until the gate has stopped.
+pub(crate) async fn until_signal<T>(
+    gate: GateBuilder,
+    admin: Option<String>,
+    started: impl FnOnce(&RunningGate, Option<SocketAddr>) -> Result<T, RunError>,
+) -> Result<(), RunError> {
+    // First: a signal that comes while the gate starts is not lost.
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    descriptors::raise_limit();
+    let state = Admin::new();
+    let admin = match admin {
+        Some(address) => Some(bind_http("admin", &address, state.handler())?),
+        None => None,
+    };
+    let gate = gate.start().await?;
+    state.watch(gate.gate().clone());
+    let beside = started(&gate, admin.as_ref().map(HttpServer::address))?;
+    tracing::info!(gate = %gate.gate().id(), "ready");
+    let by = signals.next().await;
+    tracing::info!(
+        signal = by,
+        "told to stop; a second signal ends the process at once"
+    );
+    tokio::spawn(async move {
+        let by = signals.next().await;
+        tracing::warn!(signal = by, "stop cut short");
+        process::exit(1);
+    });
+    let deadline = gate.gate().limits().shutdown_timeout + OVERTIME;
+    // In a task of its own: its last part waits for the gate's threads.
+    let stopping = tokio::spawn(gate.stop());
+    if tokio::time::timeout(deadline, stopping).await.is_err() {
+        // Something keeps a thread of the gate to itself. Nobody can stop that.
+        tracing::error!("{}", RunError::StuckAtStop);
+        process::exit(1);
+    }
+    // Only now: readiness could be asked for until here.
+    drop((admin, beside));
+    Ok(())
+}
+
+/// Serves HTTP on `address`.
+pub(crate) fn bind_http(
+    what: &'static str,
+    address: &str,
+    handler: crate::http::Handler,
+) -> Result<HttpServer, RunError> {
+    let server = HttpServer::start(address, handler).map_err(|why| RunError::Http {
+        what,
+        address: address.to_owned(),
+        why,
+    })?;
+    tracing::info!(address = %server.address(), "{what} is served");
+    Ok(server)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

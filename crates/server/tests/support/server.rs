@@ -1,0 +1,265 @@
+//! The built binary by itself: `tidegate serve` with a configuration, and runs that end.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use super::{PATIENCE, collect};
+
+/// The built binary.
+pub(crate) fn tidegate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A directory that is removed when dropped.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tidegate-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// What a run that ends by itself left behind.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs the binary, which must end in time.
+pub(crate) fn run(arguments: &[&str]) -> Ended {
+    let child = tidegate()
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let texts = [Arc::new(Mutex::new(String::new())), Arc::default()];
+    let (stdout_lines, stdout_end) = mpsc::channel();
+    let (stderr_lines, stderr_end) = mpsc::channel();
+    collect(
+        child.0.stdout.take().unwrap(),
+        texts[0].clone(),
+        Some(stdout_lines),
+    );
+    collect(
+        child.0.stderr.take().unwrap(),
+        texts[1].clone(),
+        Some(stderr_lines),
+    );
+    let ended = wait_for_end(&stdout_end) && wait_for_end(&stderr_end);
+    let [stdout, stderr] = texts.map(|text| text.lock().unwrap().clone());
+    assert!(
+        ended,
+        "{arguments:?} still runs after {PATIENCE:?}; it printed:\n{stdout}{stderr}"
+    );
+    Ended {
+        code: child.0.wait().unwrap().code(),
+        stdout,
+        stderr,
+    }
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// `tidegate serve`; killed when dropped.
+pub(crate) struct Server {
+    child: Killed,
+    text: Arc<Mutex<String>>,
+    lines: Receiver<String>,
+    /// The listeners, in the order of the log: TCP before WebSocket.
+    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
+    _files: Scratch,
+}
+
+impl Server {
+    /// Returns when it is ready. Every listener must have port 0.
+    pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
+        Self::start_in(Scratch::new(), config, arguments)
+    }
+
+    /// The same, with a log for people.
+    pub(crate) fn start_human(config: &str, arguments: &[&str]) -> Self {
+        Self::start_logging("human", Scratch::new(), config, arguments)
+    }
+
+    /// The same, with a directory that holds what the configuration names.
+    pub(crate) fn start_in(files: Scratch, config: &str, arguments: &[&str]) -> Self {
+        Self::start_logging("json", files, config, arguments)
+    }
+
+    fn start_logging(format: &str, files: Scratch, config: &str, arguments: &[&str]) -> Self {
+        let file = files.write("tidegate.toml", config);
+        let child = tidegate()
+            .args(["serve", "--config", &file, "--log-format", format])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut child = Killed(child);
+        let text = Arc::new(Mutex::new(String::new()));
+        let (sender, lines) = mpsc::channel();
+        collect(child.0.stderr.take().unwrap(), text.clone(), Some(sender));
+        let mut server = Self {
+            child,
+            text,
+            lines,
+            listeners: Vec::new(),
+            admin: None,
+            _files: files,
+        };
+        let wanted = config.lines().filter(|line| line.starts_with("[[")).count();
+        while server.listeners.len() < wanted {
+            let line = server.line_with("address");
+            // In either format it is the last one in the line.
+            let (_, port) = line.rsplit_once("127.0.0.1:").unwrap();
+            let port = port.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+            let address = format!("127.0.0.1:{port}").parse().unwrap();
+            match line.contains("listening") {
+                true => server.listeners.push(address),
+                false => server.admin = Some(address),
+            }
+        }
+        server.line_with("ready");
+        server
+    }
+
+    /// The next line of the log that contains `wanted`.
+    pub(crate) fn line_with(&self, wanted: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(wanted) => return line,
+                Ok(_) => {}
+                Err(_) => panic!("no {wanted} in the log:\n{}", self.log()),
+            }
+        }
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    /// Sends a signal, by its name: TERM, INT.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child.0, name);
+    }
+
+    /// Waits for the end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        assert!(
+            wait_for_end(&self.lines),
+            "still running after {PATIENCE:?}:\n{}",
+            self.log()
+        );
+        self.child.0.wait().unwrap()
+    }
+
+    /// Status and body of `GET path` at the admin address; `None` where nobody answers.
+    pub(crate) fn admin(&self, path: &str) -> Option<(u16, String)> {
+        http(self.admin.unwrap(), "GET", path).ok()
+    }
+}
+
+/// Signals a process that we started.
+pub(crate) fn signal(child: &Child, name: &str) {
+    // The shell's own `kill`: std has no signals.
+    let kill = format!("kill -{name} {}", child.id());
+    let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Status and body.
+pub(crate) fn http(address: SocketAddr, method: &str, path: &str) -> io::Result<(u16, String)> {
+    let answer = raw_http(
+        address,
+        &format!("{method} {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"),
+    )?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Ok((status, body.to_owned()))
+}
+
+/// Everything that comes back.
+pub(crate) fn raw_http(address: SocketAddr, request: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Connects, with a deadline on every read.
+pub(crate) fn client(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Topic and body of the next packet.
+pub(crate) fn packet(stream: &mut TcpStream) -> (String, Vec<u8>) {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).unwrap();
+    let total = usize::from(u16::from_le_bytes([head[0], head[1]]));
+    let topic = usize::from(u16::from_le_bytes([head[2], head[3]]));
+    let mut rest = vec![0; total - 4];
+    stream.read_exact(&mut rest).unwrap();
+    let body = rest.split_off(topic);
+    (String::from_utf8(rest).unwrap(), body)
+}
+
+fn wait_for_end(lines: &Receiver<String>) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left: Duration = deadline.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Disconnected) => return true,
+            Err(RecvTimeoutError::Timeout) => return false,
+        }
+    }
+}
