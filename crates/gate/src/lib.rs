@@ -19,22 +19,22 @@
 //!
 //! # Layout
 //!
-//! The way of a packet in: [`accept`] → [`setup`] → [`conn`] (`read`) → [`dispatch`] →
-//! [`bus`] → [`service`]. The way of a packet out: [`service`] → [`bus`] → [`rpc`] →
-//! [`session`] (`send`, `flow`) → [`conn`] (`write`).
+//! The way of a packet in: `accept` → `setup` → `conn` (`read`) → `dispatch` →
+//! [`bus`] → [`service`]. The way of a packet out: [`service`] → [`bus`] → `rpc` →
+//! `session` (`send`, `flow`) → `conn` (`write`).
 //!
-//! - [`gate`]: the gate, its builder, how it runs and stops.
-//! - [`listener`], [`accept`], [`admission`], [`setup`], [`tls`], [`transport`]: from a
+//! - `gate`: the gate, its builder, how it runs and stops.
+//! - `listener`, `accept`, `admission`, `setup`, `tls`, `transport`: from a
 //!   socket to a connection.
-//! - [`conn`]: one connection's task.
-//! - [`session`]: sessions, users, groups.
-//! - [`shard`], [`clock`]: the runtimes, their timers, broadcasts.
-//! - [`dispatch`]: routing, and bindings to instances.
-//! - [`bus`]: the seam to services; [`rpc`]: what services may do to sessions.
+//! - `conn`: one connection's task.
+//! - `session`: sessions, users, groups.
+//! - `shard`, `clock`: the runtimes, their timers, broadcasts.
+//! - `dispatch`: routing, and bindings to instances.
+//! - [`bus`]: the seam to services; `rpc`: what services may do to sessions.
 //! - [`service`]: the kit that services are written with.
 //! - [`store`]: where settings persist.
-//! - [`hooks`]: where a user's code plugs in.
-//! - [`limits`], [`stats`], [`budget`]: limits and defaults, counters, memory.
+//! - `hooks`: where a user's code plugs in.
+//! - [`limits`], `stats`, `budget`: limits and defaults, counters, memory.
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -189,6 +189,35 @@ impl Default for GateLimits {
     }
 }
 
+impl GateLimits {
+    /// Checks that the limits can be kept.
+    pub fn check(&self) -> Result<(), LimitError> {
+        let counts = [
+            ("max_connections", self.max_connections as u64, 1),
+            (
+                "max_connections_per_address",
+                self.max_connections_per_address as u64,
+                1,
+            ),
+            ("memory_budget", self.memory_budget, 64 * 1024),
+        ];
+        for (name, value, least) in counts {
+            if value < least {
+                return Err(LimitError::TooSmall { name, value, least });
+            }
+        }
+        for (name, value) in [
+            ("shutdown_timeout", self.shutdown_timeout),
+            ("store_timeout", self.store_timeout),
+        ] {
+            if !(MIN_TIME..=MAX_TIME).contains(&value) {
+                return Err(LimitError::Time { name, value });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A limit that cannot be kept.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]

@@ -181,6 +181,9 @@ impl Listener {
             policy.validate()?;
         }
         let v1_error_topic = self.v1_error_topic.map(Topic::try_from).transpose()?;
+        if v1_error_topic.as_ref().is_some_and(Topic::is_reserved) {
+            return Err(ListenErrorKind::ReservedErrorTopic);
+        }
         let tls = self.tls.map(|tls| tls.load()).transpose()?;
         let ws = self.ws.map(|policy| WsEndpoint {
             policy,
@@ -301,4 +304,7 @@ pub enum ListenErrorKind {
     /// The error topic is not a topic.
     #[error("v1_error_topic: {0}")]
     ErrorTopic(#[from] TopicError),
+    /// The error topic begins with `$`: those are never sent to version 1 clients.
+    #[error("v1_error_topic begins with $, which is reserved")]
+    ReservedErrorTopic,
 }

@@ -29,7 +29,10 @@ fn every_close_reason_and_error_code_stands_there_as_it_is() {
         take(&mut rows, (reason.code(), reason.name().to_owned(), text));
     }
     for code in ErrorCode::ALL {
-        take(&mut rows, (code.0, code.name().to_owned(), code.text().to_owned()));
+        take(
+            &mut rows,
+            (code.0, code.name().to_owned(), code.text().to_owned()),
+        );
     }
     assert!(rows.is_empty(), "not in the code: {rows:?}");
 }

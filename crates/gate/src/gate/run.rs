@@ -53,6 +53,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     let id = builder.gate_id()?;
     let bus = builder.bus_or_local();
     builder.limits.check()?;
+    builder.gate_limits.check()?;
     keeper::check_ttl(builder.store_ttl)?;
     // Sockets are bound before anything runs: what cannot be had stops the start.
     let mut sockets = Vec::new();
@@ -159,7 +160,7 @@ async fn shed(gate: Arc<GateInner>) {
             let flow = session.core().flow.lock();
             let weight = flow.is_write_blocked().then(|| flow.queued_bytes())?;
             drop(flow);
-            Some((weight, session))
+            (weight > 0).then_some((weight, session))
         };
         let mut fat: Vec<_> = gate.sessions.all().filter_map(weigh).collect();
         fat.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));

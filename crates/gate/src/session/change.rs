@@ -55,6 +55,8 @@ impl LocalSession {
         let (user, info) = self.change_info(|info| info.user.take());
         if let Some(user) = user {
             self.core().gate.users.remove(&user, self);
+            // The listener's bind deadline begins to run.
+            self.core().flow.lock().wake_unless_awake();
         }
         Ok(info)
     }

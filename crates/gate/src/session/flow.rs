@@ -158,9 +158,6 @@ impl Flow {
     pub(crate) fn finish_call(&mut self, number: u32) -> Option<PendingCall> {
         let i = self.calls.iter().rposition(|c| c.number == number)?;
         let call = self.calls.remove(i);
-        if self.calls.is_empty() && self.calls.capacity() > 4 {
-            self.calls = Vec::new();
-        }
         let finishing = matches!(self.phase, Phase::Closing(c) if c.finish_calls);
         if self.paused || finishing {
             self.wake_unless_awake();
@@ -239,6 +236,10 @@ impl Flow {
             || (paused && self.has_room(limit));
         if missed {
             return false;
+        }
+        if self.calls.is_empty() {
+            // An idle session holds nothing; one that is busy does not come here.
+            self.calls = Vec::new();
         }
         self.paused = paused;
         self.sleep = if write_blocked {

@@ -56,6 +56,30 @@ async fn a_panic_ends_its_call_only() {
     assert_eq!(running.stop().await, 0);
 }
 
+/// Otherwise the gate would take a call that was served for one that was not delivered,
+/// and serve it again elsewhere.
+#[tokio::test]
+async fn a_handler_cannot_say_that_its_call_was_not_delivered() {
+    async fn fail(text: String) -> Result<(), CallError> {
+        let code = text.parse().unwrap();
+        Err(CallError::new(ErrorCode(code), "from elsewhere"))
+    }
+    let service = Service::new("s").request("fail", fail).open_to(Guests);
+    let (bus, _running) = run(service).await;
+    for code in ErrorCode::ALL.iter().copied().chain([ErrorCode(1001)]) {
+        let seen = match code {
+            ErrorCode::NOT_FOUND
+            | ErrorCode::ID_REQUIRED
+            | ErrorCode::UNAVAILABLE
+            | ErrorCode::INSTANCE_GONE
+            | ErrorCode::OVERLOADED => ErrorCode::INTERNAL,
+            other => other,
+        };
+        let got = at_once(packet(&bus, 1, "fail", code.0.to_string()));
+        assert_eq!(got, Some(Err(seen)));
+    }
+}
+
 /// Keeps events as text, for the whole process: tracing's cache of who is interested
 /// does not go well with subscribers of single threads.
 struct Log;
