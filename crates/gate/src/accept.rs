@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream as TokioStream;
 
 use crate::admission::Place;
 use crate::gate::GateInner;
 use crate::listener::Endpoint;
-use crate::setup;
-use crate::transport::{self, Transport};
+use crate::setup::{self, Source};
+use crate::transport;
 
 /// First and longest pause after an accept that failed for want of resources.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -85,7 +84,5 @@ fn admit(gate: &Arc<GateInner>, endpoint: &Arc<Endpoint>, stream: TcpStream, pee
         return;
     }
     let (gate, endpoint) = (gate.clone(), endpoint.clone());
-    setup::spawn(gate, shard, endpoint, peer, place, move || {
-        Ok(Transport::Tcp(TokioStream::from_std(stream)?))
-    });
+    setup::spawn(gate, shard, endpoint, peer, place, Source::Socket(stream));
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use tidegate_protocol::ws::upgrade::{self, UpgradeError, UpgradeRequest};
 use tidegate_protocol::{CloseReason, SessionId, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::Place;
@@ -26,7 +27,7 @@ use crate::hooks::{Credentials, Identity, guarded};
 use crate::listener::Endpoint;
 use crate::session::LocalSession;
 use crate::shard::Shard;
-use crate::transport::Transport;
+use crate::transport::{Stream, Transport};
 
 /// Serves one connection on `shard`, from set-up to end.
 pub(crate) fn spawn(
@@ -35,7 +36,7 @@ pub(crate) fn spawn(
     endpoint: Arc<Endpoint>,
     peer: SocketAddr,
     place: Place,
-    open: impl FnOnce() -> io::Result<Transport> + Send + 'static,
+    source: Source,
 ) {
     let setup = Setup {
         deadline: Instant::now() + endpoint.limits.setup_timeout,
@@ -45,16 +46,40 @@ pub(crate) fn spawn(
         peer,
     };
     let place = place.on(shard.clone());
-    shard.spawn(Task::SetUp(Box::pin(async move {
-        let ready = setup.run(open).await;
-        ready.map(|ready| ready.connection(place))
-    })));
+    shard.spawn(Task::Accepted(Some((setup, source, place))));
 }
 
-/// The task of one connection: first its set-up, then, in place of it, the connection.
+/// Where a connection comes from.
+pub(crate) enum Source {
+    /// Accepted by a listener; no runtime knows it yet.
+    Socket(std::net::TcpStream),
+    /// Brought by the gate's owner.
+    Stream(Box<dyn Stream>),
+}
+
+impl Source {
+    /// Must be called on the shard's runtime.
+    fn open(self) -> io::Result<Transport> {
+        Ok(match self {
+            Self::Socket(socket) => Transport::Tcp(TcpStream::from_std(socket)?),
+            Self::Stream(stream) => Transport::Other(stream),
+        })
+    }
+}
+
+/// The task of one connection: its set-up, and then, in place of it, the connection.
+///
+/// The set-up gets its box when it is first polled, so that a burst of accepted sockets
+/// does not need a burst of memory.
 enum Task {
+    Accepted(Option<(Setup, Source, Place)>),
     SetUp(Pin<Box<dyn Future<Output = Option<Connection>> + Send>>),
     Running(Connection),
+}
+
+async fn set_up(setup: Setup, source: Source, place: Place) -> Option<Connection> {
+    let ready = setup.run(source).await;
+    ready.map(|ready| ready.connection(place))
 }
 
 impl Future for Task {
@@ -63,6 +88,12 @@ impl Future for Task {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut *self {
+                Self::Accepted(accepted) => match accepted.take() {
+                    None => return Poll::Ready(()),
+                    Some((setup, source, place)) => {
+                        *self = Self::SetUp(Box::pin(set_up(setup, source, place)));
+                    }
+                },
                 Self::SetUp(set_up) => match set_up.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(None) => return Poll::Ready(()),
@@ -134,8 +165,8 @@ struct Setup {
 type Upgraded = Result<(Option<Arc<UpgradeRequest>>, Vec<u8>), UpgradeError>;
 
 impl Setup {
-    async fn run(&self, open: impl FnOnce() -> io::Result<Transport>) -> Option<Ready> {
-        let io = match open() {
+    async fn run(&self, source: Source) -> Option<Ready> {
+        let io = match source.open() {
             Ok(io) => io,
             Err(error) => return self.failed(CloseReason::ConnectionLost, error),
         };

@@ -336,3 +336,16 @@ impl Connection {
         core.counters().packets_in.add(packets);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task's allocation comes in steps of 128 bytes; with tokio's part of it this much
+    /// fits the second step. See `ARCHITECTURE.md`, "Memory".
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Connection>() <= 160);
+        assert!(size_of::<crate::session::Core>() <= 240);
+    }
+}

@@ -21,13 +21,14 @@ use crate::bus::{GateInfo, Registration};
 use crate::limits::Limits;
 use crate::listener::{Endpoint, ListenError, Listener};
 use crate::log_limit::LogLimit;
+use crate::rpc;
 use crate::service::RunningService;
 use crate::session::LocalSession;
 use crate::session::table::{Groups, Table, Users};
+use crate::setup::{self, Source};
 use crate::shard::{self, Shard};
 use crate::store::keeper::{self, Keeper};
-use crate::transport::{Stream, Transport};
-use crate::{rpc, setup};
+use crate::transport::Stream;
 
 /// How often the byte budget is looked after.
 const SHED_EVERY: Duration = Duration::from_millis(100);
@@ -206,8 +207,8 @@ impl RunningGate {
             shard.counters.turned_away.add(1);
             return Ok(());
         };
-        let open = move || Ok(Transport::Other(Box::new(stream)));
-        setup::spawn(gate.clone(), shard, Arc::new(endpoint), peer, place, open);
+        let source = Source::Stream(Box::new(stream));
+        setup::spawn(gate.clone(), shard, Arc::new(endpoint), peer, place, source);
         Ok(())
     }
 
