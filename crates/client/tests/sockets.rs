@@ -264,13 +264,14 @@ async fn a_websocket_that_breaks_off_is_lost() {
     let (listener, port) = listen().await;
     tokio::spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
-        let ws = tokio_tungstenite::accept_async(socket).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut ws = tokio_tungstenite::accept_async(socket).await.unwrap();
+        ws.next().await.unwrap().unwrap();
         drop(ws);
     });
     let client = Client::connect(&format!("ws://127.0.0.1:{port}/"))
         .await
         .unwrap();
+    client.send("a/b", "").await.unwrap();
     let closed = client.closed().await;
     assert_eq!((closed.cause, closed.code), (Cause::Lost, None));
 }

@@ -324,6 +324,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_readme_is_right() {
+        let readme = include_str!("../../../../README.md");
+        let (_, from) = readme.split_once("```toml\n").unwrap();
+        let (example, _) = from.split_once("```").unwrap();
+        let config = parse(example).unwrap();
+        assert_eq!((config.tcp.len(), config.websocket.len()), (1, 1));
+    }
+
+    #[test]
     fn an_empty_file_is_the_default() {
         assert_eq!(parse("").unwrap(), Config::default());
     }
