@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tidegate_client::{Cause, Client, CloseReason, ErrorKind, Packet};

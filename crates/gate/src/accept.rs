@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use crate::admission::Place;
 use crate::gate::GateInner;
 use crate::listener::Endpoint;
+use crate::session::Attachment;
 use crate::setup::{self, Source};
 use crate::transport;
 
@@ -29,12 +30,13 @@ pub(crate) async fn accept(gate: Arc<GateInner>, socket: TcpListener, endpoint: 
             return;
         }
     };
+    let places = Attachment::on_each(endpoint.clone(), &gate.shards);
     let mut pause = BACK_OFF.0;
     loop {
         match next(&socket).await {
             Ok((stream, peer)) => {
                 pause = BACK_OFF.0;
-                admit(&gate, &endpoint, stream, peer);
+                admit(&gate, Attachment::quietest(&places), stream, peer);
             }
             // The client was gone before we came.
             Err(e) if is_about_one_connection(&e) => {}
@@ -69,13 +71,13 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn admit(gate: &Arc<GateInner>, endpoint: &Arc<Endpoint>, stream: TcpStream, peer: SocketAddr) {
-    let shard = gate.quietest_shard();
-    shard.counters.accepted.add(1);
+fn admit(gate: &Arc<GateInner>, at: Arc<Attachment>, stream: TcpStream, peer: SocketAddr) {
+    let listener = &at.endpoint.name;
+    at.shard.counters.accepted.add(1);
     let Some(place) = Place::take(gate, peer.ip()) else {
-        shard.counters.turned_away.add(1);
+        at.shard.counters.turned_away.add(1);
         if gate.accept_log.allows() {
-            tracing::warn!(listener = %endpoint.name, ip = %peer.ip(), "connection limit reached; turned away");
+            tracing::warn!(%listener, ip = %peer.ip(), "connection limit reached; turned away");
         }
         return;
     };
@@ -83,6 +85,5 @@ fn admit(gate: &Arc<GateInner>, endpoint: &Arc<Endpoint>, stream: TcpStream, pee
         tracing::debug!(%error, "a socket could not be prepared");
         return;
     }
-    let (gate, endpoint) = (gate.clone(), endpoint.clone());
-    setup::spawn(gate, shard, endpoint, peer, place, Source::Socket(stream));
+    setup::spawn(gate.clone(), at, peer, place, Source::Socket(stream));
 }

@@ -34,11 +34,8 @@ pub(crate) fn dispatch(session: &LocalSession, packet: Packet) {
     };
     let info = session.snapshot();
     let wants_answer = route.request_id.is_some();
-    let deadline = core
-        .shard
-        .clock
-        .now()
-        .plus(core.endpoint.limits.call_timeout);
+    let call_timeout = core.at().endpoint.limits.call_timeout;
+    let deadline = core.gate.clock.now().plus(call_timeout);
     let number = core
         .flow
         .lock()
@@ -237,12 +234,12 @@ pub(crate) fn fail_held(session: &LocalSession, calls: impl IntoIterator<Item = 
 /// and then its own. Answers whether it is still waited for.
 fn wait_longer(session: &LocalSession, number: u32, service: &str) -> bool {
     let core = session.core();
-    let call_timeout = core.endpoint.limits.call_timeout;
+    let call_timeout = core.at().endpoint.limits.call_timeout;
     let wait = match core.gate.bus.policy(service).dead_instance {
         DeadInstance::Hold(time) => time,
         DeadInstance::Rebind | DeadInstance::Fail => call_timeout,
     };
-    let deadline = core.shard.clock.now().plus(wait + call_timeout);
+    let deadline = core.gate.clock.now().plus(wait + call_timeout);
     core.flow.lock().set_deadline(number, deadline)
 }
 
@@ -288,7 +285,8 @@ fn instance_gone(session: &LocalSession, held: HeldCall, result: CallResult) {
     match next.flatten() {
         Some(Gone::First(over)) => {
             let session = session.clone();
-            core.shard
+            core.at()
+                .shard
                 .spawn(recover(session, service, gone, policy, over));
         }
         Some(Gone::Elsewhere(held)) => hand_over(session, held),
@@ -353,8 +351,8 @@ async fn recover(
             continue;
         }
         let core = session.core();
-        let deadline = core.shard.clock.now();
-        let deadline = deadline.plus(core.endpoint.limits.call_timeout);
+        let deadline = core.gate.clock.now();
+        let deadline = deadline.plus(core.at().endpoint.limits.call_timeout);
         // One that is not waited for any more has been answered as unknown.
         if core.flow.lock().set_deadline(call.number, deadline) {
             call.again = true;
@@ -384,7 +382,11 @@ async fn find(
         let up = timeout(time, bus.instance_up(service, gone)).await;
         return up.ok().map(|()| gone.clone());
     }
-    let instances = timeout(core.endpoint.limits.call_timeout, bus.instances(service)).await;
+    let instances = timeout(
+        core.at().endpoint.limits.call_timeout,
+        bus.instances(service),
+    )
+    .await;
     let instances = instances.ok()?.ok()?.into_iter().map(|i| i.instance);
     // One that has come back under the same id has forgotten the session like any other.
     let (same, mut others): (Vec<_>, Vec<_>) = instances.partition(|i| i == gone);

@@ -24,29 +24,25 @@ use crate::bus::{Event, EventTarget};
 use crate::conn::Connection;
 use crate::gate::GateInner;
 use crate::hooks::{Credentials, Identity, guarded};
-use crate::listener::Endpoint;
-use crate::session::LocalSession;
-use crate::shard::Shard;
+use crate::session::{Attachment, LocalSession};
 use crate::transport::{Stream, Transport};
 
-/// Serves one connection on `shard`, from set-up to end.
+/// Serves one connection, from set-up to end.
 pub(crate) fn spawn(
     gate: Arc<GateInner>,
-    shard: Arc<Shard>,
-    endpoint: Arc<Endpoint>,
+    at: Arc<Attachment>,
     peer: SocketAddr,
     place: Place,
     source: Source,
 ) {
     let setup = Setup {
-        deadline: Instant::now() + endpoint.limits.setup_timeout,
+        deadline: Instant::now() + at.endpoint.limits.setup_timeout,
         gate,
-        shard: shard.clone(),
-        endpoint,
+        at: at.clone(),
         peer,
     };
-    let place = place.on(shard.clone());
-    shard.spawn(Task::Accepted(Some((setup, source, place))));
+    let place = place.on(at.shard.clone());
+    at.shard.spawn(Task::Accepted(Some((setup, source, place))));
 }
 
 /// Where a connection comes from.
@@ -78,8 +74,8 @@ enum Task {
 }
 
 async fn set_up(setup: Setup, source: Source, place: Place) -> Option<Connection> {
-    let ready = setup.run(source).await;
-    ready.map(|ready| ready.connection(place))
+    let ready = setup.run(source).await?;
+    Connection::new(ready.io, ready.session, setup.at, 0, ready.early, place)
 }
 
 impl Future for Task {
@@ -112,12 +108,6 @@ struct Ready {
     early: Vec<u8>,
 }
 
-impl Ready {
-    fn connection(self, place: Place) -> Connection {
-        Connection::new(self.io, self.session, self.early, place)
-    }
-}
-
 /// A session whose set-up goes on: ends if that is cut off.
 struct Unready(Option<LocalSession>);
 
@@ -136,7 +126,7 @@ impl Unready {
 
     fn end(mut self, reason: CloseReason) {
         if let Some(session) = self.0.take() {
-            let shard = session.core().shard.clone();
+            let shard = session.core().at().shard.clone();
             shard.spawn(session.end(reason, (0, 0)));
         }
     }
@@ -145,7 +135,7 @@ impl Unready {
 impl Drop for Unready {
     fn drop(&mut self) {
         if let Some(session) = self.0.take() {
-            let shard = session.core().shard.clone();
+            let shard = session.core().at().shard.clone();
             shard.spawn(session.end(CloseReason::SetupTimeout, (0, 0)));
         }
     }
@@ -153,8 +143,7 @@ impl Drop for Unready {
 
 struct Setup {
     gate: Arc<GateInner>,
-    shard: Arc<Shard>,
-    endpoint: Arc<Endpoint>,
+    at: Arc<Attachment>,
     peer: SocketAddr,
     /// For everything up to the session's start.
     deadline: Instant,
@@ -188,7 +177,7 @@ impl Setup {
         let identity = match timeout_at(self.deadline, identity).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(reason)) => {
-                self.shard.counters.closed.add(reason);
+                self.at.shard.counters.closed.add(reason);
                 return self.refuse(io, reason).await;
             }
             Err(late) => {
@@ -224,7 +213,7 @@ impl Setup {
     }
 
     async fn tls(&self, io: Transport) -> io::Result<Transport> {
-        match (&self.endpoint.tls, io) {
+        match (&self.at.endpoint.tls, io) {
             (Some(config), Transport::Tcp(socket)) => {
                 Transport::tls(socket, &config.clone().into()).await
             }
@@ -238,7 +227,7 @@ impl Setup {
 
     /// Reads the upgrade request on a WebSocket listener, and answers one that is let in.
     async fn upgrade(&self, io: &mut Transport) -> io::Result<Upgraded> {
-        let Some(ws) = &self.endpoint.ws else {
+        let Some(ws) = &self.at.endpoint.ws else {
             return Ok(Ok((None, Vec::new())));
         };
         let mut head = Vec::with_capacity(1024);
@@ -272,8 +261,8 @@ impl Setup {
         };
         let credentials = Credentials {
             peer: self.peer,
-            network: self.endpoint.network(),
-            listener: self.endpoint.name.clone(),
+            network: self.at.endpoint.network(),
+            listener: self.at.endpoint.name.clone(),
             upgrade,
             hello: None,
             certificates,
@@ -300,17 +289,12 @@ impl Setup {
             user: None,
             settings,
             ip: self.peer.ip().to_canonical(),
-            network: self.endpoint.network(),
+            network: self.at.endpoint.network(),
             trace_id: rand::random(),
         };
-        let session = LocalSession::new(
-            info,
-            self.gate.clone(),
-            self.endpoint.clone(),
-            self.shard.clone(),
-        );
+        let session = LocalSession::new(info, self.gate.clone(), self.at.clone());
         self.gate.sessions.insert(session.clone());
-        self.shard.counters.sessions_started.add(1);
+        self.at.shard.counters.sessions_started.add(1);
         session
     }
 
@@ -335,7 +319,7 @@ impl Setup {
     /// Tells the client why, as far as its connection can carry that.
     async fn refuse(&self, io: Transport, reason: CloseReason) -> Option<Ready> {
         let mut bye = Vec::new();
-        if self.endpoint.ws.is_some() {
+        if self.at.endpoint.ws.is_some() {
             tidegate_protocol::ws::encode_close(&mut bye, reason.code(), reason.text());
         }
         self.bye(io, bye).await
@@ -353,18 +337,18 @@ impl Setup {
             io::Result::Ok(())
         };
         // Whether the client listens or not, it is refused.
-        let _ = timeout(self.endpoint.limits.close_timeout, told).await;
+        let _ = timeout(self.at.endpoint.limits.close_timeout, told).await;
         None
     }
 
     fn failed(&self, reason: CloseReason, error: impl std::fmt::Display) -> Option<Ready> {
-        self.shard.counters.closed.add(reason);
+        self.at.shard.counters.closed.add(reason);
         if reason == CloseReason::Handshake {
-            self.shard.counters.handshake_failures.add(1);
+            self.at.shard.counters.handshake_failures.add(1);
         }
         tracing::debug!(
             ip = %self.peer.ip(),
-            listener = %self.endpoint.name,
+            listener = %self.at.endpoint.name,
             reason = reason.name(),
             error = ?error.to_string(),
             "set-up failed"

@@ -1,5 +1,5 @@
-//! Shards: the gate's own single-threaded runtimes, one per core, each with its clock,
-//! its timers, its counters and an index of the connections it serves.
+//! Shards: the gate's own single-threaded runtimes, one per core, each with its
+//! timers, its counters and an index of the connections it serves.
 
 use std::io;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const STRIDE: usize = 512;
 /// See the module.
 pub(crate) struct Shard {
     handle: Handle,
-    pub(crate) clock: Clock,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) counters: Counters,
     wheel: Mutex<Wheel>,
     /// Connections given to this shard, those in set-up too.
@@ -71,21 +71,17 @@ struct Delivery {
 
 impl Shard {
     /// A shard whose tasks run on `handle`, a runtime of its own.
-    pub(crate) fn new(handle: Handle) -> Arc<Self> {
-        Self::on(handle, None)
+    pub(crate) fn new(handle: Handle, clock: Arc<Clock>) -> Arc<Self> {
+        Self::on(handle, clock, None)
     }
 
     /// A shard on the caller's runtime.
-    pub(crate) fn guest(handle: Handle) -> Arc<Self> {
-        Self::on(handle, Some(Arc::default()))
+    pub(crate) fn guest(handle: Handle, clock: Arc<Clock>) -> Arc<Self> {
+        Self::on(handle, clock, Some(Arc::default()))
     }
 
-    fn on(handle: Handle, tasks: Option<Arc<Tasks>>) -> Arc<Self> {
+    fn on(handle: Handle, clock: Arc<Clock>, tasks: Option<Arc<Tasks>>) -> Arc<Self> {
         let (mailbox, deliveries) = mpsc::channel(MAILBOX);
-        let clock = {
-            let _guard = handle.enter();
-            Clock::new()
-        };
         let shard = Arc::new(Self {
             handle,
             clock,
@@ -277,8 +273,8 @@ pub(crate) async fn send_to_many(
     let shared = SharedPacket::new(packet);
     let mut by_shard: Vec<Option<Vec<LocalSession>>> = shards.iter().map(|_| None).collect();
     for session in to.iter().flatten() {
-        let core = session.core();
-        if let Some(i) = shards.iter().position(|s| Arc::ptr_eq(s, &core.shard)) {
+        let at = session.core().at();
+        if let Some(i) = shards.iter().position(|s| Arc::ptr_eq(s, &at.shard)) {
             by_shard[i].get_or_insert_default().push(session.clone());
         }
     }

@@ -86,7 +86,7 @@ async fn started_is_awaited_before_the_first_packet_and_ended_comes_once() {
 async fn a_started_hook_that_refuses_or_panics_ends_the_session() {
     let log = Log::default();
     let gate = logging(&log)
-        .on_started(async |session: LocalSession| match session.listener() {
+        .on_started(async |session: LocalSession| match &*session.listener() {
             "bad" => Err(Refused::new("no")),
             "worse" => panic!("a hook that panics"),
             _ => Ok(()),

@@ -365,7 +365,7 @@ async fn what_a_session_tells_of_itself() {
     assert!(local.local_data::<u32>().is_none());
     assert!(!local.snapshot().encode().windows(4).any(|w| w == b"Kept"));
     assert_eq!((local.packets_received(), local.packets_sent()), (1, 1));
-    assert_eq!(local.listener(), "memory");
+    assert_eq!(&*local.listener(), "memory");
     assert_eq!(local.last_error(), None);
     let (began, age) = (local.opened_at(), local.age());
     advance(Duration::from_secs(2)).await;

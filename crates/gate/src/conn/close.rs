@@ -38,7 +38,7 @@ impl Connection {
         let until_stopped = core.gate.time_until_stopped();
         let timeout = match self.calls_to_finish() {
             true => until_stopped,
-            false => core.endpoint.limits.close_timeout.min(until_stopped),
+            false => self.at.endpoint.limits.close_timeout.min(until_stopped),
         };
         self.state = State::Flushing(reason, self.now().plus(timeout));
     }

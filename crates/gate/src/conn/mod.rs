@@ -13,6 +13,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
@@ -21,8 +22,8 @@ use tidegate_protocol::{CloseReason, Packet};
 
 use crate::admission::Place;
 use crate::clock::Tick;
-use crate::session::LocalSession;
 use crate::session::flow::{Closing, Phase};
+use crate::session::{Attachment, LocalSession};
 use crate::transport::Transport;
 
 mod close;
@@ -45,6 +46,9 @@ pub(crate) struct Connection {
     io: Transport,
     wire: Wire,
     session: LocalSession,
+    at: Arc<Attachment>,
+    /// Ours among the session's connections: the latest drains its queue.
+    epoch: u32,
     kept: Option<Box<Kept>>,
     state: State,
     /// When the last byte came in.
@@ -139,31 +143,39 @@ enum Step {
 }
 
 impl Connection {
-    /// A connection that is ready; `early` came in behind the set-up.
-    pub(crate) fn new(io: Transport, session: LocalSession, early: Vec<u8>, place: Place) -> Self {
-        let shard = session.core().shard.clone();
-        let now = shard.clock.now();
+    /// A connection that is ready; `early` came in behind the set-up. `None` if another
+    /// connection has taken the session over since `epoch`, or the session has ended.
+    pub(crate) fn new(
+        io: Transport,
+        session: LocalSession,
+        at: Arc<Attachment>,
+        epoch: u32,
+        early: Vec<u8>,
+        place: Place,
+    ) -> Option<Self> {
+        let epoch = session.attach(&at, epoch)?;
         let mut connection = Self {
             io,
-            wire: Wire::new(&session.core().endpoint),
-            slot: shard.attach(session.clone()),
+            wire: Wire::new(&at.endpoint),
+            slot: at.shard.attach(session.clone()),
+            last_read: at.shard.clock.now(),
+            guest_since: session.core().began,
             session,
+            at,
+            epoch,
             kept: None,
             state: State::Open,
-            last_read: now,
             blocked_since: Tick::NEVER,
             armed: Tick::NEVER,
             paused: Pause::No,
             pinged: false,
             finished: false,
-            guest_since: now,
             _place: place,
         };
-        connection.guest_since = connection.session.core().began;
         if !early.is_empty() {
             connection.kept().input = early;
         }
-        connection
+        Some(connection)
     }
 
     fn kept(&mut self) -> &mut Kept {
@@ -171,13 +183,16 @@ impl Connection {
     }
 
     fn now(&self) -> Tick {
-        self.session.core().shard.clock.now()
+        self.at.shard.clock.now()
     }
 
     /// One poll: takes a close request, reads and writes in turns, looks at the timers.
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut phase = self.session.core().flow.lock().begin();
         for _ in 0..ROUNDS {
+            let Some(phase) = self.session.core().flow.lock().begin(self.epoch) else {
+                self.superseded();
+                return Poll::Ready(());
+            };
             self.take_close_request(phase);
             let read = match self.state {
                 State::Open => self.poll_read(cx),
@@ -196,7 +211,6 @@ impl Connection {
                 return Poll::Ready(());
             }
             if read == Step::More || self.may_resume() {
-                phase = self.session.core().flow.lock().begin();
                 continue;
             }
             self.account();
@@ -204,7 +218,6 @@ impl Connection {
             if self.fall_asleep(cx, phase) {
                 return Poll::Pending;
             }
-            phase = self.session.core().flow.lock().begin();
         }
         // Others get their turn; deadlines hold for a client that never pauses too.
         self.arm();
@@ -253,9 +266,12 @@ impl Connection {
         let waits_for_task = self.paused == Pause::Tasks;
         let open = matches!(self.state, State::Open | State::Flushing(..));
         let blocked = !open || self.blocked_since != Tick::NEVER;
-        let limit = core.endpoint.limits.concurrent_tasks;
+        let limit = self.at.endpoint.limits.concurrent_tasks;
         let mut flow = core.flow.lock();
-        if self.armed <= core.shard.clock.now() {
+        if !flow.is_attached(self.epoch) {
+            return false;
+        }
+        if self.armed <= self.at.shard.clock.now() {
             // The shard may have come to wake us while we were awake.
             return false;
         }
@@ -278,10 +294,16 @@ impl Connection {
         }
     }
 
+    /// Another connection has taken the session over: this one goes, the session stays.
+    fn superseded(&mut self) {
+        self.finished = true;
+        self.at.shard.detach(self.slot);
+    }
+
     fn finish(&mut self, reason: CloseReason) {
         self.finished = true;
         let core = self.session.core();
-        core.shard.detach(self.slot);
+        self.at.shard.detach(self.slot);
         // Nobody drains the queue from now on: it takes nothing more.
         core.flow.lock().close(Closing {
             reason,
@@ -296,7 +318,7 @@ impl Connection {
             hook = kept.hook.take();
         }
         let session = self.session.clone();
-        core.shard.spawn(async move {
+        self.at.shard.spawn(async move {
             // A packet that a hook has at hand was accepted: it is served before the
             // services hear of the end.
             if let Some(hook) = hook
@@ -333,13 +355,16 @@ impl Connection {
     fn count_in(&self, packets: u64) {
         let core = self.session.core();
         core.received.fetch_add(packets, Ordering::Relaxed);
-        core.counters().packets_in.add(packets);
+        self.at.shard.counters.packets_in.add(packets);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
     use super::*;
+    use crate::{Gate, LocalSession, RunningGate, Tcp};
 
     /// A task's allocation comes in steps of 128 bytes; with tokio's part of it this much
     /// fits the second step. See `ARCHITECTURE.md`, "Memory".
@@ -347,5 +372,64 @@ mod tests {
     fn an_idle_connection_is_small() {
         assert!(size_of::<Connection>() <= 160);
         assert!(size_of::<crate::session::Core>() <= 240);
+    }
+
+    async fn gate_with_a_session() -> (RunningGate, LocalSession, DuplexStream) {
+        let builder = Gate::builder().shards(0);
+        let gate = builder.start().await.unwrap();
+        let (client, server) = duplex(4096);
+        let peer = ([127, 0, 0, 1], 1).into();
+        gate.serve(server, Tcp::bind("pipe:0"), peer).unwrap();
+        let session = loop {
+            match gate.gate().sessions().next() {
+                Some(session) => break session,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        (gate, session, client)
+    }
+
+    fn packet(topic: &str) -> Packet {
+        Packet::try_new(topic, "").unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_latest_connection_has_the_session() {
+        let (gate, session, mut first) = gate_with_a_session().await;
+        session.send(packet("a/a")).unwrap();
+        let mut frame = [0; 7];
+        first.read_exact(&mut frame).await.unwrap();
+        let at = Arc::clone(&session.core().at());
+        let place = || Place::take(&gate.gate().0, session.ip()).unwrap();
+        let join = |epoch| {
+            let (client, server) = duplex(4096);
+            let io = Transport::Other(Box::new(server));
+            let connection =
+                Connection::new(io, session.clone(), at.clone(), epoch, Vec::new(), place())?;
+            tokio::spawn(connection);
+            Some(client)
+        };
+        assert!(join(0).is_none(), "the session was taken up since");
+        let mut second = join(1).unwrap();
+        assert!(join(1).is_none(), "one of two wins");
+        session.send(packet("b/b")).unwrap();
+        assert_eq!(first.read(&mut frame).await.unwrap(), 0, "closed");
+        second.read_exact(&mut frame).await.unwrap();
+        assert_eq!(&frame, b"\x07\0\x03\0b/b");
+        assert_eq!(
+            gate.gate().stats().sessions_ended,
+            0,
+            "one session throughout"
+        );
+        // What the second one does still counts.
+        second.write_all(&frame).await.unwrap();
+        while session.packets_received() == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(second);
+        while gate.gate().session_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        gate.stop().await;
     }
 }

@@ -37,7 +37,7 @@ impl Connection {
         if self.is_paused() {
             return Step::Blocked;
         }
-        let len = self.session.core().endpoint.limits.read_buffer;
+        let len = self.at.endpoint.limits.read_buffer;
         scratch::with_read(len, |buffer| {
             let mut target = ReadBuf::new(buffer);
             match Pin::new(&mut self.io).poll_read(cx, &mut target) {
@@ -72,9 +72,8 @@ impl Connection {
     fn take_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Step {
         self.last_read = self.now();
         self.pinged = false;
-        let core = self.session.core();
-        core.counters().bytes_in.add(bytes.len() as u64);
-        if core.endpoint.limits.byte_rate.is_some() {
+        self.at.shard.counters.bytes_in.add(bytes.len() as u64);
+        if self.at.endpoint.limits.byte_rate.is_some() {
             self.buckets()[1].take(bytes.len() as u32);
         }
         let kept = self.kept.as_deref_mut();
@@ -130,7 +129,7 @@ impl Connection {
     /// how many bytes were used.
     fn serve(&mut self, cx: &mut Context<'_>, input: &mut [u8]) -> Result<usize, Step> {
         let mut used = 0;
-        let endpoint = self.session.core().endpoint.clone();
+        let endpoint = self.at.endpoint.clone();
         let mut served = 0;
         let result = loop {
             if used == input.len() {
@@ -187,7 +186,7 @@ impl Connection {
     }
 
     fn serve_packet(&mut self, cx: &mut Context<'_>, packet: Packet) {
-        if self.session.core().endpoint.limits.packet_rate.is_some() {
+        if self.at.endpoint.limits.packet_rate.is_some() {
             self.buckets()[0].take(1);
         }
         let hooks = &self.session.core().gate.hooks;
@@ -213,8 +212,8 @@ impl Connection {
     }
 
     fn pong(&mut self, payload: &[u8]) {
-        self.session.core().counters().pings.add(1);
-        if self.session.core().endpoint.limits.packet_rate.is_some() {
+        self.at.shard.counters.pings.add(1);
+        if self.at.endpoint.limits.packet_rate.is_some() {
             self.buckets()[0].take(1);
         }
         encode_pong(&mut self.kept().control, payload);
@@ -231,7 +230,7 @@ impl Connection {
     /// heartbeat clock stands still, until it need not any more.
     fn is_paused(&mut self) -> bool {
         let core = self.session.core();
-        let limit = core.endpoint.limits.concurrent_tasks;
+        let limit = self.at.endpoint.limits.concurrent_tasks;
         let full = core.flow.lock().free_tasks(limit) == 0;
         // First, so that the buckets are as of now.
         let has_tokens = self.has_tokens();
@@ -290,7 +289,7 @@ impl Connection {
 
     fn buckets(&mut self) -> &mut [Bucket; 2] {
         let now = self.now();
-        let limits = &self.session.core().endpoint.limits;
+        let limits = &self.at.endpoint.limits;
         let (packets, bytes) = (limits.packet_rate, limits.byte_rate);
         self.kept()
             .buckets

@@ -24,7 +24,7 @@ impl Connection {
         self.armed = Tick::NEVER;
         self.expire_calls(now);
         self.refill(now);
-        let limits = &self.session.core().endpoint.limits;
+        let limits = &self.at.endpoint.limits;
         let (heartbeat, partial, write) = (
             limits.heartbeat_timeout,
             limits.partial_frame_timeout,
@@ -82,7 +82,7 @@ impl Connection {
     }
 
     fn bind_deadline(&mut self) -> Option<Tick> {
-        let deadline = self.session.core().endpoint.limits.bind_deadline?;
+        let deadline = self.at.endpoint.limits.bind_deadline?;
         if !self.session.is_guest() {
             self.guest_since = Tick::NEVER;
             return None;
@@ -102,7 +102,7 @@ impl Connection {
     fn next_deadline(&mut self) -> Tick {
         let bind_deadline = self.bind_deadline();
         let core = self.session.core();
-        let limits = &core.endpoint.limits;
+        let limits = &self.at.endpoint.limits;
         let mut next = core.flow.lock().first_deadline();
         let mut sooner = |at: Tick| next = next.min(at);
         if self.blocked_since != Tick::NEVER {
@@ -150,7 +150,7 @@ impl Connection {
         // An entry that the shard has passed will not wake us any more.
         if next < self.armed || self.armed <= now {
             self.armed = next;
-            self.session.core().shard.wake_at(next, self.slot);
+            self.at.shard.wake_at(next, self.slot);
         }
     }
 }

@@ -71,8 +71,11 @@ impl Connection {
             return;
         }
         let core = self.session.core();
-        let codec = &core.endpoint.codec;
+        let codec = &self.at.endpoint.codec;
         let mut flow = core.flow.lock();
+        if !flow.is_attached(self.epoch) {
+            return;
+        }
         let mut took = false;
         while chunk.len() < CHUNK {
             let Some(entry) = flow.pop() else { break };
@@ -201,8 +204,8 @@ impl Connection {
         let core = self.session.core();
         core.sent
             .fetch_add(packets, std::sync::atomic::Ordering::Relaxed);
-        core.counters().packets_out.add(packets);
-        core.counters().bytes_out.add(bytes as u64);
+        self.at.shard.counters.packets_out.add(packets);
+        self.at.shard.counters.bytes_out.add(bytes as u64);
     }
 
     /// On WebSocket the gate asks a silent client for a sign of life at half the
@@ -215,7 +218,7 @@ impl Connection {
         {
             return;
         }
-        let half = self.session.core().endpoint.limits.heartbeat_timeout / 2;
+        let half = self.at.endpoint.limits.heartbeat_timeout / 2;
         if self.last_read.plus(half) <= self.now() {
             self.pinged = true;
             encode_ping(&mut self.kept().control, b"");

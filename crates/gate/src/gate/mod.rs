@@ -17,6 +17,7 @@ use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::bus::gate::Sent;
 use crate::bus::{Bus, Connected, GateEndpoint, GateError, GateRequest, SessionOp, SessionReply};
+use crate::clock::Clock;
 use crate::hooks::Hooks;
 use crate::limits::GateLimits;
 use crate::log_limit::LogLimit;
@@ -37,6 +38,7 @@ pub(crate) struct GateInner {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) hooks: Hooks,
     pub(crate) limits: GateLimits,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) shards: Arc<[Arc<Shard>]>,
     pub(crate) sessions: Table,
     pub(crate) users: Users,
@@ -55,13 +57,6 @@ pub(crate) struct GateInner {
 }
 
 impl GateInner {
-    /// The shard with the fewest connections.
-    pub(crate) fn quietest_shard(&self) -> Arc<Shard> {
-        let quietest = self.shards.iter().min_by_key(|shard| shard.len());
-        // A gate has at least one shard.
-        quietest.unwrap_or(&self.shards[0]).clone()
-    }
-
     /// For what does not happen on a shard.
     pub(crate) fn counters(&self) -> &Counters {
         &self.shards[0].counters

@@ -18,13 +18,14 @@ use crate::accept::accept;
 use crate::admission::{Admission, Place};
 use crate::budget::Budget;
 use crate::bus::{GateInfo, Registration};
+use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::listener::{Endpoint, ListenError, Listener};
 use crate::log_limit::LogLimit;
 use crate::rpc;
 use crate::service::RunningService;
-use crate::session::LocalSession;
 use crate::session::table::{Groups, Table, Users};
+use crate::session::{Attachment, LocalSession};
 use crate::setup::{self, Source};
 use crate::shard::{self, Shard};
 use crate::store::keeper::{self, Keeper};
@@ -61,7 +62,8 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     for listener in builder.listeners {
         sockets.push(listener.open(&builder.limits)?);
     }
-    let (shards, threads) = start_shards(builder.shards, &home)?;
+    let clock = Arc::new(Clock::new());
+    let (shards, threads) = start_shards(builder.shards, &home, &clock)?;
     let limits = builder.gate_limits;
     let gate = Gate(Arc::new(GateInner {
         admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
@@ -71,6 +73,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         bus: bus.clone(),
         hooks: builder.hooks,
         limits,
+        clock,
         shards,
         sessions: Table::new(),
         users: Users::new(),
@@ -120,16 +123,20 @@ type Threads = Vec<(oneshot::Sender<()>, JoinHandle<()>)>;
 fn start_shards(
     shards: Option<usize>,
     home: &Handle,
+    clock: &Arc<Clock>,
 ) -> std::io::Result<(Arc<[Arc<Shard>]>, Threads)> {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     match shards.unwrap_or_else(cores) {
-        0 => Ok(([Shard::guest(home.clone())].into(), Vec::new())),
+        0 => Ok((
+            [Shard::guest(home.clone(), clock.clone())].into(),
+            Vec::new(),
+        )),
         n => {
             let mut threads = Vec::new();
             let mut shards = Vec::new();
             for number in 0..n {
                 let (handle, stop, thread) = shard::spawn_thread(number)?;
-                shards.push(Shard::new(handle));
+                shards.push(Shard::new(handle, clock.clone()));
                 threads.push((stop, thread));
             }
             Ok((shards.into(), threads))
@@ -201,14 +208,15 @@ impl RunningGate {
     ) -> Result<(), ListenError> {
         let gate = &self.gate.0;
         let endpoint = listener.into().without_socket(&self.limits)?;
-        let shard = gate.quietest_shard();
-        shard.counters.accepted.add(1);
+        let places = Attachment::on_each(Arc::new(endpoint), &gate.shards);
+        let at = Attachment::quietest(&places);
+        at.shard.counters.accepted.add(1);
         let Some(place) = Place::take(gate, peer.ip()) else {
-            shard.counters.turned_away.add(1);
+            at.shard.counters.turned_away.add(1);
             return Ok(());
         };
         let source = Source::Stream(Box::new(stream));
-        setup::spawn(gate.clone(), shard, Arc::new(endpoint), peer, place, source);
+        setup::spawn(gate.clone(), at, peer, place, source);
         Ok(())
     }
 

@@ -94,6 +94,8 @@ pub(crate) struct Flow {
     /// Bytes last told to the gate's budget.
     pub(crate) published: u32,
     next_call: u32,
+    /// How many connections have been attached, one after the other.
+    epoch: u32,
     answers: u16,
     sleep: Sleep,
     pub(crate) phase: Phase,
@@ -117,6 +119,7 @@ impl Flow {
             pushes: 0,
             published: 0,
             next_call: 0,
+            epoch: 0,
             answers: 0,
             sleep: Sleep::Awake,
             phase: Phase::Open,
@@ -216,10 +219,33 @@ impl Flow {
 
     // --- what the connection does
 
-    /// The connection's task begins to run: pushes need not wake it.
-    pub(crate) fn begin(&mut self) -> Phase {
+    /// A connection takes over, unless another has since `epoch`. The one before is
+    /// woken to find out. Answers the new epoch: only its connection drains the queue.
+    pub(crate) fn attach(&mut self, epoch: u32) -> Option<u32> {
+        if self.epoch != epoch || self.phase == Phase::Ended {
+            return None;
+        }
+        self.wake_unless_awake();
+        self.epoch += 1;
+        self.waker = None;
         self.sleep = Sleep::Awake;
-        self.phase
+        self.paused = false;
+        Some(self.epoch)
+    }
+
+    /// Whether the connection of `epoch` still is the one that drains the queue.
+    pub(crate) fn is_attached(&self, epoch: u32) -> bool {
+        self.epoch == epoch
+    }
+
+    /// The connection's task begins to run: pushes need not wake it. `None` if another
+    /// connection has taken over.
+    pub(crate) fn begin(&mut self, epoch: u32) -> Option<Phase> {
+        if !self.is_attached(epoch) {
+            return None;
+        }
+        self.sleep = Sleep::Awake;
+        Some(self.phase)
     }
 
     /// The connection's task is about to sleep. Answers `false` if it must look again.

@@ -9,10 +9,12 @@
 use std::any::Any;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tidegate_protocol::{
@@ -25,6 +27,7 @@ use crate::clock::Tick;
 use crate::gate::GateInner;
 use crate::listener::Endpoint;
 use crate::shard::Shard;
+use crate::stats::Counters;
 
 pub(crate) mod change;
 pub(crate) mod flow;
@@ -40,14 +43,11 @@ use flow::{Closing, Flow, Phase};
 #[derive(Clone)]
 pub struct LocalSession(Arc<Core>);
 
-/// One session. Does not contain the socket, and nothing of one shard but the index
-/// of the shard that serves its connection now.
+/// One session. Does not contain the socket; where its connection is can change.
 pub(crate) struct Core {
     pub(crate) id: SessionId,
     pub(crate) gate: Arc<GateInner>,
-    /// Codec and limits of the connection.
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) shard: Arc<Shard>,
+    at: ArcSwap<Attachment>,
     pub(crate) began: Tick,
     /// Identity and settings: replaced, never changed.
     info: Mutex<Arc<Snapshot>>,
@@ -59,6 +59,54 @@ pub(crate) struct Core {
     pub(crate) announced: AtomicBool,
     pub(crate) received: AtomicU64,
     pub(crate) sent: AtomicU64,
+}
+
+/// Where a session's connection is. Connections of one listener on one shard share it.
+pub(crate) struct Attachment {
+    /// Codec and limits.
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// Who serves the connection.
+    pub(crate) shard: Arc<Shard>,
+}
+
+impl Attachment {
+    /// What connections of a listener may have, on each shard.
+    pub(crate) fn on_each(endpoint: Arc<Endpoint>, shards: &[Arc<Shard>]) -> Vec<Arc<Self>> {
+        let on = |shard: &Arc<Shard>| {
+            Arc::new(Self {
+                endpoint: endpoint.clone(),
+                shard: shard.clone(),
+            })
+        };
+        shards.iter().map(on).collect()
+    }
+
+    /// The one of the shard with the fewest connections. There must be one at least.
+    pub(crate) fn quietest(places: &[Arc<Self>]) -> Arc<Self> {
+        let quietest = places.iter().min_by_key(|at| at.shard.len());
+        quietest.unwrap_or(&places[0]).clone()
+    }
+}
+
+/// The counters of the shard that a session is on.
+pub(crate) struct CountersOf(Guard<Arc<Attachment>>);
+
+impl Deref for CountersOf {
+    type Target = Counters;
+    fn deref(&self) -> &Counters {
+        &self.0.shard.counters
+    }
+}
+
+impl Core {
+    /// Where the session's connection is now, or was last.
+    pub(crate) fn at(&self) -> Guard<Arc<Attachment>> {
+        self.at.load()
+    }
+
+    pub(crate) fn counters(&self) -> CountersOf {
+        CountersOf(self.at())
+    }
 }
 
 /// What few sessions have.
@@ -77,18 +125,13 @@ pub(crate) struct Extra {
 }
 
 impl LocalSession {
-    pub(crate) fn new(
-        info: Snapshot,
-        gate: Arc<GateInner>,
-        endpoint: Arc<Endpoint>,
-        shard: Arc<Shard>,
-    ) -> Self {
+    /// A session that no connection drains yet.
+    pub(crate) fn new(info: Snapshot, gate: Arc<GateInner>, at: Arc<Attachment>) -> Self {
         Self(Arc::new(Core {
             id: info.id,
+            at: ArcSwap::new(at),
+            began: gate.clock.now(),
             gate,
-            endpoint,
-            began: shard.clock.now(),
-            shard,
             info: Mutex::new(Arc::new(info)),
             flow: Mutex::new(Flow::new()),
             extra: Mutex::new(None),
@@ -97,6 +140,16 @@ impl LocalSession {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         }))
+    }
+
+    /// Makes a connection at `at` the one that drains the session, unless another did so
+    /// since `epoch`, or the session has ended. Answers the new epoch; a connection of an
+    /// older one ends without ending the session.
+    pub(crate) fn attach(&self, at: &Arc<Attachment>, epoch: u32) -> Option<u32> {
+        let mut flow = self.0.flow.lock();
+        let epoch = flow.attach(epoch)?;
+        self.0.at.store(at.clone());
+        Some(epoch)
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -133,8 +186,8 @@ impl LocalSession {
     }
 
     /// The name of the listener it came by.
-    pub fn listener(&self) -> &str {
-        &self.0.endpoint.name
+    pub fn listener(&self) -> Arc<str> {
+        self.0.at().endpoint.name.clone()
     }
 
     /// The user it is bound to.
@@ -185,7 +238,7 @@ impl LocalSession {
 
     /// How long ago it began; in steps of 50 ms.
     pub fn age(&self) -> Duration {
-        let now = self.0.shard.clock.now();
+        let now = self.0.gate.clock.now();
         crate::clock::TICK * now.0.saturating_sub(self.0.began.0)
     }
 

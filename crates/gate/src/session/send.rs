@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_protocol::{ErrorCode, Packet, TooLarge, Topic};
 
+use super::LocalSession;
 use super::flow::{Entry, Phase};
-use super::{Core, LocalSession};
 use crate::bus::{CallError, CallResult, GateError};
 use crate::hooks::guarded_now;
 use crate::shared_packet::SharedPacket;
@@ -70,8 +70,9 @@ impl LocalSession {
 
     fn fits(&self, packet: &Packet) -> Result<(), TooLarge> {
         let core = self.core();
-        let max = core.endpoint.limits.max_packet_size;
-        let len = core.endpoint.codec.encoded_len(packet);
+        let at = core.at();
+        let max = at.endpoint.limits.max_packet_size;
+        let len = at.endpoint.codec.encoded_len(packet);
         if len > max {
             core.counters().refused_too_large.add(1);
             return Err(TooLarge { len, max });
@@ -81,7 +82,8 @@ impl LocalSession {
 
     fn enqueue(&self, entry: Entry) -> Result<(), GateError> {
         let core = self.core();
-        let limits = &core.endpoint.limits;
+        let at = core.at();
+        let limits = &at.endpoint.limits;
         let mut flow = core.flow.lock();
         if flow.phase != Phase::Open {
             return Err(GateError::SessionGone);
@@ -198,7 +200,7 @@ impl LocalSession {
 
     /// What a client of a listener with an error topic is told.
     fn error_packet(&self, topic: &Topic, error: &CallError) -> Option<Packet> {
-        let error_topic = self.core().endpoint.v1_error_topic.clone()?;
+        let error_topic = self.core().at().endpoint.v1_error_topic.clone()?;
         let body = json!({
             "topic": topic.as_str(),
             "code": error.code.0,
@@ -233,10 +235,4 @@ fn was_delivered(code: ErrorCode) -> bool {
             | ErrorCode::INSTANCE_GONE
             | ErrorCode::OVERLOADED
     )
-}
-
-impl Core {
-    pub(crate) fn counters(&self) -> &crate::stats::Counters {
-        &self.shard.counters
-    }
 }
