@@ -42,8 +42,8 @@ pub(crate) async fn accept(gate: Arc<GateInner>, socket: TcpListener, endpoint: 
             Err(e) if is_about_one_connection(&e) => {}
             Err(error) => {
                 gate.counters().accept_errors.add(1);
-                if gate.accept_log.allows() {
-                    tracing::warn!(listener = %endpoint.name, %error, ?pause, "cannot accept; pausing");
+                if let Some(unlogged) = gate.accept_log.admit() {
+                    tracing::warn!(listener = %endpoint.name, %error, ?pause, unlogged, "cannot accept; pausing");
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(BACK_OFF.1);
@@ -76,8 +76,9 @@ fn admit(gate: &Arc<GateInner>, at: Arc<Attachment>, stream: TcpStream, peer: So
     at.shard.counters.accepted.add(1);
     let Some(place) = Place::take(gate, peer.ip()) else {
         at.shard.counters.turned_away.add(1);
-        if gate.accept_log.allows() {
-            tracing::warn!(%listener, ip = %peer.ip(), "connection limit reached; turned away");
+        if let Some(unlogged) = gate.accept_log.admit() {
+            let (connections, most) = (gate.admission.connections(), gate.limits.max_connections);
+            tracing::warn!(%listener, ip = %peer.ip(), connections, most, unlogged, "connection limit reached; turned away");
         }
         return;
     };

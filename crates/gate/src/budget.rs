@@ -39,6 +39,11 @@ impl Budget {
         self.used.load(Ordering::Relaxed) >= self.limit
     }
 
+    /// Whether more has been taken than can be let pass: five quarters.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.limit.saturating_add(self.limit / 4)
+    }
+
     /// Bytes to be given back before the gate is at ease again (nine tenths).
     pub(crate) fn excess(&self) -> u64 {
         if !self.is_spent() {

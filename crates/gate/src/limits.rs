@@ -162,8 +162,8 @@ pub struct GateLimits {
     /// Connections at a time from one client address (IPv6: from one /64). 1,000.
     pub max_connections_per_address: usize,
     /// Bytes that outbound queues and partial frames may hold together. Beyond it
-    /// sends are refused, and the connections that hold most and take nothing are
-    /// closed. 1 GiB.
+    /// sends are refused, clients for whom much waits are not read, and the connections
+    /// that hold most are closed. 1 GiB.
     pub memory_budget: u64,
     /// How long stopping may take in all. 10 s.
     pub shutdown_timeout: Duration,

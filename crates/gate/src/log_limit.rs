@@ -1,14 +1,22 @@
-//! Log lines that a client can cause are limited in number.
+//! Log lines that a client can cause are limited in number, and those kept back counted.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// Lets through a number of lines each second.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     per_second: u32,
-    state: Mutex<(Option<Instant>, u32)>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    since: Option<Instant>,
+    written: u32,
+    unlogged: u64,
 }
 
 impl LogLimit {
@@ -19,16 +27,34 @@ impl LogLimit {
         }
     }
 
-    /// Whether one more line may be written now.
-    pub(crate) fn allows(&self) -> bool {
+    /// Whether one more line may be written now, and how many before it were not.
+    pub(crate) fn admit(&self) -> Option<u64> {
         let mut state = self.state.lock();
         let now = Instant::now();
-        let (since, count) = &mut *state;
-        if since.is_none_or(|t| now.duration_since(t) >= Duration::from_secs(1)) {
-            *since = Some(now);
-            *count = 0;
+        let is_over = |since| now.duration_since(since) >= Duration::from_secs(1);
+        if state.since.is_none_or(is_over) {
+            state.since = Some(now);
+            state.written = 0;
         }
-        *count = count.saturating_add(1);
-        *count <= self.per_second
+        if state.written >= self.per_second {
+            state.unlogged += 1;
+            return None;
+        }
+        state.written += 1;
+        Some(std::mem::take(&mut state.unlogged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_kept_back_are_told_with_the_next() {
+        let limit = LogLimit::new(2);
+        let take = |n: usize| (0..n).map(|_| limit.admit()).collect::<Vec<_>>();
+        assert_eq!(take(5), [Some(0), Some(0), None, None, None]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(take(3), [Some(3), Some(0), None]);
     }
 }

@@ -346,13 +346,17 @@ impl Setup {
         if reason == CloseReason::Handshake {
             self.at.shard.counters.handshake_failures.add(1);
         }
-        tracing::debug!(
-            ip = %self.peer.ip(),
-            listener = %self.at.endpoint.name,
-            reason = reason.name(),
-            error = ?error.to_string(),
-            "set-up failed"
-        );
+        if let Some(unlogged) = self.gate.end_log.admit() {
+            tracing::info!(
+                ip = %self.peer.ip(),
+                listener = %self.at.endpoint.name,
+                reason = reason.name(),
+                code = reason.code(),
+                error = ?error.to_string(),
+                unlogged,
+                "set-up failed"
+            );
+        }
         None
     }
 }

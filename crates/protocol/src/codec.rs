@@ -125,6 +125,13 @@ impl Codec for V1 {
         if total > max {
             return Err(FrameError::TooLarge { len: total, max });
         }
+        // Known from the header already: no need to wait for the rest.
+        if let Some([_, _, low, high]) = buffered.first_chunk::<4>() {
+            let topic_len = usize::from(u16::from_le_bytes([*low, *high]));
+            if topic_len > total - Self::HEADER_LEN {
+                return Err(FrameError::TopicBeyondFrame(topic_len));
+            }
+        }
         Ok(Some(total))
     }
 

@@ -69,6 +69,13 @@ fn topic_beyond_the_frame() {
         Err(FrameError::TopicBeyondFrame(4))
     );
     assert!(V1.decode(&frame(7, 3, b"abc")).is_ok());
+    // Four bytes are enough to know.
+    assert_eq!(
+        V1.frame_len(b"\xff\xff\xff\xff", MAX),
+        Err(FrameError::TopicBeyondFrame(0xffff))
+    );
+    assert!(V1.frame_len(b"GET / HTTP/1.1", MAX).is_ok(), "a long frame");
+    assert_eq!(V1.frame_len(&[7, 0, 3, 0], MAX), Ok(Some(7)));
 }
 
 #[test]

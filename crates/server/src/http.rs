@@ -21,9 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// Connections at a time; further ones wait.
-const MAX_CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS: usize = 512;
 /// From accept, or from the end of an answer, to the end of a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// After this a connection takes no further request: one that does not read its answer must
 /// end too.
 const LIFE: Duration = Duration::from_secs(60);

@@ -125,7 +125,8 @@ enum Pause {
     No,
     /// Calls in flight and answers queued have reached the limit.
     Tasks,
-    /// A hook is at work, a rate limit has no token, or pongs wait to be written.
+    /// A hook is at work, a rate limit has no token, pongs wait to be written, or the gate
+    /// is short of memory.
     Other,
 }
 
@@ -287,7 +288,11 @@ impl Connection {
         let decoding = self.wire.buffered();
         if let Some(kept) = &mut self.kept {
             let held = kept.input.len() + kept.output.len() + kept.control.len() + decoding;
+            let before = kept.published;
             budget.publish(&mut kept.published, held as u32);
+            if kept.published != before {
+                self.session.core().flow.lock().held = kept.published;
+            }
             if kept.is_empty() && kept.published == 0 {
                 self.kept = None;
             }

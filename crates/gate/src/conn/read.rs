@@ -22,6 +22,10 @@ use crate::session::LocalSession;
 /// not answered until it reads.
 const MAX_CONTROL: usize = 2048;
 
+/// While the gate's byte budget is spent, a client for whom more bytes wait than this is
+/// not read.
+const FAIR_SHARE: u32 = 32 * 1024;
+
 impl Connection {
     /// Reads once and serves what came. [`Step::More`] if there may be more to read.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Step {
@@ -115,8 +119,8 @@ impl Connection {
     }
 
     fn after_read(&self) -> Step {
-        // When the gate is short of memory, frames in the making go first.
-        if self.partial_since().is_some() && self.session.core().gate.budget.is_spent() {
+        // The gate closes those who hold most; this is for when it cannot keep up.
+        if self.partial_since().is_some() && self.session.core().gate.budget.is_overrun() {
             return Step::Close(CloseReason::MemoryPressure);
         }
         match self.paused {
@@ -231,12 +235,15 @@ impl Connection {
     fn is_paused(&mut self) -> bool {
         let core = self.session.core();
         let limit = self.at.endpoint.limits.concurrent_tasks;
-        let full = core.flow.lock().free_tasks(limit) == 0;
+        let flow = core.flow.lock();
+        let full = flow.free_tasks(limit) == 0;
+        let greedy = flow.queued_bytes() > FAIR_SHARE && core.gate.budget.is_spent();
+        drop(flow);
         // First, so that the buckets are as of now.
         let has_tokens = self.has_tokens();
         let pause = if full {
             Pause::Tasks
-        } else if !has_tokens || self.has_other_pause() {
+        } else if greedy || !has_tokens || self.has_other_pause() {
             Pause::Other
         } else {
             Pause::No

@@ -48,6 +48,8 @@ pub(crate) struct GateInner {
     pub(crate) store: Keeper,
     /// Lines about packets that were not served.
     pub(crate) error_log: LogLimit,
+    /// Lines about sessions and set-ups that ended as nobody wished.
+    pub(crate) end_log: LogLimit,
     /// Lines about connections turned away.
     pub(crate) accept_log: LogLimit,
     /// Sessions whose end is being told.

@@ -32,7 +32,7 @@ use crate::store::keeper::{self, Keeper};
 use crate::transport::Stream;
 
 /// How often the byte budget is looked after.
-const SHED_EVERY: Duration = Duration::from_millis(100);
+const SHED_EVERY: Duration = Duration::from_millis(50);
 /// How long a stop waits for connections that are being set up.
 const FOR_SET_UPS: Duration = Duration::from_millis(500);
 /// Part of the shutdown deadline that is kept for the services, after the clients.
@@ -79,6 +79,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         users: Users::new(),
         groups: Groups::new(),
         error_log: LogLimit::new(10),
+        end_log: LogLimit::new(10),
         accept_log: LogLimit::new(1),
         ending: Ending::default(),
         ready: AtomicBool::new(false),
@@ -156,7 +157,7 @@ fn announce(endpoint: &Endpoint) {
 }
 
 /// When more bytes wait than the gate may hold, closes the sessions that hold most of
-/// them and whose sockets take nothing.
+/// them: in the middle of a frame, or for a socket that takes nothing.
 async fn shed(gate: Arc<GateInner>) {
     loop {
         tokio::time::sleep(SHED_EVERY).await;
@@ -165,13 +166,16 @@ async fn shed(gate: Arc<GateInner>) {
             continue;
         }
         let weigh = |session: LocalSession| {
-            let flow = session.core().flow.lock();
-            let weight = flow.is_write_blocked().then(|| flow.queued_bytes())?;
-            drop(flow);
+            let weight = session.core().flow.lock().weight();
             (weight > 0).then_some((weight, session))
         };
         let mut fat: Vec<_> = gate.sessions.all().filter_map(weigh).collect();
         fat.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        tracing::warn!(
+            excess,
+            holders = fat.len(),
+            "the byte budget is spent; closing the fattest"
+        );
         for (weight, session) in fat {
             if excess == 0 {
                 break;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tidegate_protocol::{GroupName, InstanceId, Name, Settings, Snapshot, UserId};
+use tidegate_protocol::{CloseReason, GroupName, InstanceId, Name, Settings, Snapshot, UserId};
 
 use super::LocalSession;
 use super::flow::Phase;
@@ -180,7 +180,7 @@ impl LocalSession {
 
     /// Ends the session; the connection calls it, once. `unwritten` are packets and
     /// bytes that left the queue but not the gate.
-    pub(crate) async fn end(self, reason: tidegate_protocol::CloseReason, unwritten: (u64, u64)) {
+    pub(crate) async fn end(self, reason: CloseReason, unwritten: (u64, u64)) {
         let core = self.core();
         let _ending = core.gate.ending.begin();
         let held = self.if_extra(|extra| {
@@ -229,12 +229,24 @@ impl LocalSession {
         {
             guarded("ended", &core.gate, || hook(self.clone(), ended)).await;
         }
-        tracing::debug!(
-            session = %core.id,
-            reason = reason.name(),
-            code = reason.code(),
-            undelivered = ended.undelivered_packets,
-            "session ended"
-        );
+        self.log_end(ended);
+    }
+
+    /// Ends that nobody wished for are seen without a debug log.
+    fn log_end(&self, ended: Ended) {
+        let (session, ip) = (self.id(), self.ip());
+        let (reason, code) = (ended.reason.name(), ended.reason.code());
+        let undelivered = ended.undelivered_packets;
+        if matches!(
+            ended.reason,
+            CloseReason::ClientLeft
+                | CloseReason::ConnectionLost
+                | CloseReason::Shutdown
+                | CloseReason::Kicked
+        ) {
+            tracing::debug!(%session, %ip, reason, code, undelivered, "session ended");
+        } else if let Some(unlogged) = self.core().gate.end_log.admit() {
+            tracing::info!(%session, %ip, reason, code, undelivered, unlogged, "session ended");
+        }
     }
 }

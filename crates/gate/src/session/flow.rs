@@ -93,6 +93,8 @@ pub(crate) struct Flow {
     pushes: u32,
     /// Bytes last told to the gate's budget.
     pub(crate) published: u32,
+    /// Bytes that the connection holds: a partial frame, what its socket did not take.
+    pub(crate) held: u32,
     next_call: u32,
     /// How many connections have been attached, one after the other.
     epoch: u32,
@@ -118,6 +120,7 @@ impl Flow {
             bytes: 0,
             pushes: 0,
             published: 0,
+            held: 0,
             next_call: 0,
             epoch: 0,
             answers: 0,
@@ -402,7 +405,13 @@ impl Flow {
         self.bytes
     }
 
-    pub(crate) fn is_write_blocked(&self) -> bool {
-        self.sleep == Sleep::WriteBlocked
+    /// Bytes that closing the session would free, and that do not free themselves: a
+    /// queue that is being written does.
+    pub(crate) fn weight(&self) -> u32 {
+        let queued = match self.sleep {
+            Sleep::WriteBlocked => self.bytes,
+            Sleep::Awake | Sleep::Idle => 0,
+        };
+        queued.saturating_add(self.held)
     }
 }

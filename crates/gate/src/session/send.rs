@@ -184,12 +184,14 @@ impl LocalSession {
     fn report(&self, topic: &Topic, error: &CallError) {
         let core = self.core();
         core.counters().errors.add(error.code);
-        if core.gate.error_log.allows() {
+        if let Some(unlogged) = core.gate.error_log.admit() {
             tracing::info!(
                 session = %core.id,
+                ip = %self.ip(),
                 topic = ?cut(topic.as_str()),
                 code = error.code.0,
                 error = ?cut(&error.message),
+                unlogged,
                 "a client's packet was not served"
             );
         }

@@ -94,8 +94,8 @@ impl Keeper {
         };
         result.map_err(|error| {
             self.errors.fetch_add(1, Ordering::Relaxed);
-            if self.log.allows() {
-                tracing::warn!(operation, kind = error.name(), error = ?error.to_string(), "the store failed");
+            if let Some(unlogged) = self.log.admit() {
+                tracing::warn!(operation, kind = error.name(), error = ?error.to_string(), unlogged, "the store failed");
             }
             GateError::Store(error.to_string())
         })
