@@ -39,9 +39,9 @@ impl Budget {
         self.used.load(Ordering::Relaxed) >= self.limit
     }
 
-    /// Whether more has been taken than can be let pass: five quarters.
+    /// Whether little more is to be taken in: a sixteenth more than the limit is held.
     pub(crate) fn is_overrun(&self) -> bool {
-        self.used.load(Ordering::Relaxed) >= self.limit.saturating_add(self.limit / 4)
+        self.used.load(Ordering::Relaxed) >= self.limit.saturating_add(self.limit / 16)
     }
 
     /// Bytes to be given back before the gate is at ease again (nine tenths).

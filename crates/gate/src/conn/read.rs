@@ -119,10 +119,6 @@ impl Connection {
     }
 
     fn after_read(&self) -> Step {
-        // The gate closes those who hold most; this is for when it cannot keep up.
-        if self.partial_since().is_some() && self.session.core().gate.budget.is_overrun() {
-            return Step::Close(CloseReason::MemoryPressure);
-        }
         match self.paused {
             Pause::No => Step::More,
             Pause::Tasks | Pause::Other => Step::Blocked,
@@ -237,7 +233,11 @@ impl Connection {
         let limit = self.at.endpoint.limits.concurrent_tasks;
         let flow = core.flow.lock();
         let full = flow.free_tasks(limit) == 0;
-        let greedy = flow.queued_bytes() > FAIR_SHARE && core.gate.budget.is_spent();
+        // The gate closes those who hold most; meanwhile no more is taken from those for
+        // whom something is kept. A frame that fits one read is served as ever.
+        let (budget, queued) = (&core.gate.budget, flow.queued_bytes());
+        let greedy = (queued > FAIR_SHARE && budget.is_spent())
+            || ((queued > 0 || self.partial_since().is_some()) && budget.is_overrun());
         drop(flow);
         // First, so that the buckets are as of now.
         let has_tokens = self.has_tokens();

@@ -110,7 +110,11 @@ impl Connection {
         }
         match self.state {
             State::Open if self.paused != Pause::No => {
-                sooner(self.now().plus(LOOK_EVERY));
+                let look = match core.gate.budget.is_spent() {
+                    true => TICK * 2,
+                    false => LOOK_EVERY,
+                };
+                sooner(self.now().plus(look));
                 if let Some(refill) = self.refill_at() {
                     sooner(refill);
                 }
