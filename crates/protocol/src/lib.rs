@@ -9,12 +9,14 @@
 //! - [`ws`]: WebSocket (RFC 6455), the server's side.
 //! - [`close`]: why connections end, each reason with its number.
 //! - [`error`]: why a packet could not be served, each error with its number.
+//! - [`extended`]: what clients speak that have sent `$hello`: heartbeats, errors, resume.
 //! - [`session`]: the snapshot of a session that accompanies each call to a service.
 //! - [`name`]: identifiers: gates, services, methods, instances, groups, users.
 
 pub mod close;
 pub mod codec;
 pub mod error;
+pub mod extended;
 pub mod name;
 pub mod packet;
 pub mod session;

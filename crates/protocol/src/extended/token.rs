@@ -1,0 +1,150 @@
+//! Resume tokens: which one is good, and which one was stolen.
+//!
+//! A token is good for one resume. With the `$welcome` that answers it the client gets its
+//! successor; the old one stays good until the client's first packet shows that the
+//! `$welcome` arrived, so that a connection cut at any byte leaves the client with one that
+//! works. From then on the old one is spent: whoever presents it has stolen it, or the
+//! client that now holds its successor has.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+
+/// A token's SHA-256: tokens themselves are not kept.
+#[derive(Clone, Copy, Eq)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl PartialEq for TokenHash {
+    /// Takes the same time wherever they differ.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(..)")
+    }
+}
+
+/// Spent tokens that are known again.
+const REMEMBERED: usize = 4;
+
+/// The tokens of one session.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// The one that the client is known to have.
+    current: TokenHash,
+    /// Given in the last `$welcome` or `$token`, and not confirmed.
+    next: Option<TokenHash>,
+    /// The last ones that were replaced, the newest first.
+    spent: [Option<TokenHash>; REMEMBERED],
+}
+
+/// What a presented token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presented {
+    /// Good.
+    Good,
+    /// Was good once, before its successor was confirmed: theft.
+    Spent,
+    /// Never was one of the session's, or long ago.
+    Unknown,
+}
+
+impl Tokens {
+    /// The first token of a session.
+    pub fn new(first: TokenHash) -> Self {
+        Self {
+            current: first,
+            next: None,
+            spent: [None; REMEMBERED],
+        }
+    }
+
+    /// Looks at a token. One that is good and was not confirmed yet is confirmed by that.
+    pub fn present(&mut self, token: &TokenHash) -> Presented {
+        if self.next.as_ref() == Some(token) {
+            self.confirm();
+            return Presented::Good;
+        }
+        if self.current == *token {
+            return Presented::Good;
+        }
+        match self.spent.iter().flatten().any(|spent| spent == token) {
+            true => Presented::Spent,
+            false => Presented::Unknown,
+        }
+    }
+
+    /// Gives the client a successor. One that was given before and not confirmed never
+    /// arrived: it is forgotten.
+    pub fn offer(&mut self, next: TokenHash) {
+        self.next = Some(next);
+    }
+
+    /// The client's first packet behind a `$welcome` came: it has the successor.
+    pub fn confirm(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.spent.rotate_right(1);
+            self.spent[0] = Some(std::mem::replace(&mut self.current, next));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Presented::{Good, Spent, Unknown};
+
+    fn token(n: u8) -> TokenHash {
+        TokenHash([n; 32])
+    }
+
+    #[test]
+    fn a_token_stays_good_until_its_successor_is_confirmed() {
+        let mut tokens = Tokens::new(token(1));
+        assert_eq!(tokens.present(&token(9)), Unknown);
+        for lost in 2..5 {
+            // The welcome never arrives.
+            assert_eq!(tokens.present(&token(1)), Good);
+            tokens.offer(token(lost));
+        }
+        tokens.confirm();
+        assert_eq!(tokens.present(&token(1)), Spent);
+        assert_eq!(tokens.present(&token(3)), Unknown, "never arrived");
+        assert_eq!(tokens.present(&token(4)), Good);
+    }
+
+    #[test]
+    fn presenting_the_successor_confirms_it() {
+        let mut tokens = Tokens::new(token(1));
+        tokens.offer(token(2));
+        assert_eq!(tokens.present(&token(2)), Good);
+        assert_eq!(tokens.present(&token(1)), Spent);
+    }
+
+    #[test]
+    fn confirming_nothing_changes_nothing() {
+        let mut tokens = Tokens::new(token(1));
+        tokens.confirm();
+        assert_eq!(tokens.present(&token(1)), Good);
+    }
+
+    #[test]
+    fn the_last_ones_are_remembered() {
+        let mut tokens = Tokens::new(token(0));
+        for n in 1..=10 {
+            tokens.offer(token(n));
+            tokens.confirm();
+        }
+        for n in 0..=10 {
+            let expected = match n {
+                10 => Good,
+                6.. => Spent,
+                _ => Unknown,
+            };
+            assert_eq!(tokens.present(&token(n)), expected, "{n}");
+        }
+    }
+}
