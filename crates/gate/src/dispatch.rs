@@ -16,8 +16,9 @@ use crate::bus::{
 use crate::session::{Extra, LocalSession};
 
 /// Routes one packet by its topic and hands it to the bus. Packets of one session are
-/// dispatched one after the other, by its connection.
-pub(crate) fn dispatch(session: &LocalSession, packet: Packet) {
+/// dispatched one after the other, by its connection. `count` is the packet's among the
+/// client's, where they are counted.
+pub(crate) fn dispatch(session: &LocalSession, packet: Packet, count: u64) {
     let core = session.core();
     let route = match packet.topic.route() {
         Ok(route) => route,
@@ -29,7 +30,7 @@ pub(crate) fn dispatch(session: &LocalSession, packet: Packet) {
                 }
             };
             let error = CallError::new(code, error.to_string());
-            return session.packet_error(&packet.topic, &error);
+            return session.packet_error(&packet.topic, count, &error);
         }
     };
     let info = session.snapshot();
@@ -39,7 +40,7 @@ pub(crate) fn dispatch(session: &LocalSession, packet: Packet) {
     let number = core
         .flow
         .lock()
-        .begin_call(packet.topic.clone(), wants_answer, deadline);
+        .begin_call(packet.topic.clone(), wants_answer, count, deadline);
     let call = Call {
         service: route.service,
         method: route.method,

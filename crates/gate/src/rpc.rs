@@ -5,13 +5,13 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
-use tidegate_protocol::{CloseReason, SessionId, UserId};
+use tidegate_protocol::{CloseReason, Packet, SessionId, UserId};
 
 use crate::bus::gate::{Connected, GateEndpoint, GateError, GateReply, GateRequest, Sent};
 use crate::bus::{SessionOp, SessionReply};
 use crate::gate::GateInner;
-use crate::session::LocalSession;
-use crate::shard::send_to_many;
+use crate::session::{Delivery, LocalSession};
+use crate::shard::{ForMany, send_to, send_to_all};
 
 type SessionResult = Result<SessionReply, GateError>;
 
@@ -44,8 +44,8 @@ impl GateEndpoint for GateInner {
             SessionOp::Replace(with) => {
                 begun(async move { session.replace(with).await.map(SessionReply::Session) })
             }
-            SessionOp::SendWait(packet, deadline) => begun(async move {
-                let sent = session.send_wait(packet, deadline).await;
+            SessionOp::SendWait(packet, delivery, deadline) => begun(async move {
+                let sent = session.send_wait(packet, delivery, deadline).await;
                 sent.map(|()| SessionReply::Done)
             }),
             op => ready(at_once(&session, op)).boxed(),
@@ -53,23 +53,35 @@ impl GateEndpoint for GateInner {
     }
 
     fn gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
-        let many = |packet: tidegate_protocol::Packet, to: Option<Vec<LocalSession>>| {
-            if packet.topic.is_reserved() {
-                return ready(Err(GateError::Refused)).boxed();
-            }
-            let shards = self.shards.clone();
-            let hooked = self.hooks.outbound.is_some();
-            async move {
-                Ok(GateReply::Sent(
-                    send_to_many(&shards, packet, to, hooked).await,
-                ))
-            }
-            .boxed()
+        let shards = self.shards.clone();
+        let to_some = |packet: Packet, delivery, to: Vec<LocalSession>| {
+            let packet = match self.for_many(packet, delivery) {
+                Ok(packet) => packet,
+                Err(error) => return ready(Err(error)).boxed(),
+            };
+            async move { Ok(GateReply::Sent(send_to(&shards, packet, to).await)) }.boxed()
         };
         match request {
-            GateRequest::Broadcast(packet) => many(packet, None),
-            GateRequest::SendToUser(user, packet) => many(packet, Some(self.users.get(&user))),
-            GateRequest::SendToGroup(group, packet) => many(packet, Some(self.groups.get(&group))),
+            GateRequest::Broadcast(packet, delivery) => {
+                let packet = match self.for_many(packet, delivery) {
+                    Ok(packet) => packet,
+                    Err(error) => return ready(Err(error)).boxed(),
+                };
+                let shards = self.shards.clone();
+                let dormant = self.dormant.sessions(&self.sessions);
+                async move {
+                    Ok(GateReply::Sent(
+                        send_to_all(&shards, packet, dormant).await,
+                    ))
+                }
+                .boxed()
+            }
+            GateRequest::SendToUser(user, packet, delivery) => {
+                to_some(packet, delivery, self.users.get(&user))
+            }
+            GateRequest::SendToGroup(group, packet, delivery) => {
+                to_some(packet, delivery, self.groups.get(&group))
+            }
             GateRequest::CloseUser(user) => {
                 let sessions = self.users.get(&user);
                 let closed = sessions.iter().filter(|s| s.close(CloseReason::Kicked));
@@ -97,6 +109,19 @@ impl GateEndpoint for GateInner {
     }
 }
 
+impl GateInner {
+    fn for_many(&self, packet: Packet, delivery: Delivery) -> Result<ForMany, GateError> {
+        match packet.topic.is_reserved() {
+            true => Err(GateError::Refused),
+            false => Ok(ForMany::new(
+                packet,
+                delivery,
+                self.hooks.outbound.is_some(),
+            )),
+        }
+    }
+}
+
 /// Polls an operation once, here: then it is done or has its place in line.
 fn begun(
     operation: impl Future<Output = SessionResult> + Send + 'static,
@@ -115,7 +140,7 @@ fn at_once(session: &LocalSession, op: SessionOp) -> SessionResult {
             session.check_alive()?;
             return Ok(SessionReply::Session(session.snapshot()));
         }
-        SessionOp::Send(packet) => session.send(packet)?,
+        SessionOp::Send(packet, delivery) => session.send_as(packet, delivery)?,
         SessionOp::Connected => return Ok(SessionReply::Connected(session.connected())),
         SessionOp::Close => {
             if !session.close(CloseReason::Kicked) {

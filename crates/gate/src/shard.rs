@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use crate::bus::gate::Sent;
 use crate::bus::{Connected, GateError};
 use crate::clock::{Clock, Tick, Wheel};
-use crate::session::LocalSession;
+use crate::session::{Delivery, LocalSession};
 use crate::shared_packet::SharedPacket;
 use crate::stats::Counters;
 
@@ -36,7 +36,7 @@ pub(crate) struct Shard {
     pub(crate) load: AtomicUsize,
     /// Sessions whose connection is served here.
     index: Mutex<Slab<LocalSession>>,
-    mailbox: mpsc::Sender<Delivery>,
+    mailbox: mpsc::Sender<Parcel>,
     /// On a runtime that goes on without the gate, what is to be ended with it.
     tasks: Option<Arc<Tasks>>,
 }
@@ -60,12 +60,30 @@ impl Drop for Listed {
     }
 }
 
-/// A packet for many sessions of a shard.
-struct Delivery {
+/// A packet for many sessions.
+#[derive(Clone)]
+pub(crate) struct ForMany {
     shared: Arc<SharedPacket>,
+    delivery: Delivery,
+    /// An outbound hook sees it, for each session.
+    hooked: bool,
+}
+
+impl ForMany {
+    pub(crate) fn new(packet: Packet, delivery: Delivery, hooked: bool) -> Self {
+        Self {
+            shared: SharedPacket::new(packet),
+            delivery,
+            hooked,
+        }
+    }
+}
+
+/// A packet for many sessions of a shard.
+struct Parcel {
+    packet: ForMany,
     /// To all where absent.
     to: Option<Vec<LocalSession>>,
-    hooked: bool,
     reply: oneshot::Sender<Sent>,
 }
 
@@ -159,20 +177,10 @@ impl Shard {
     }
 
     /// Hands a packet over to this shard's sessions, or to those of them in `to`.
-    pub(crate) async fn deliver(
-        &self,
-        shared: Arc<SharedPacket>,
-        to: Option<Vec<LocalSession>>,
-        hooked: bool,
-    ) -> Sent {
+    async fn deliver(&self, packet: ForMany, to: Option<Vec<LocalSession>>) -> Sent {
         let (reply, sent) = oneshot::channel();
-        let delivery = Delivery {
-            shared,
-            to,
-            hooked,
-            reply,
-        };
-        if self.mailbox.send(delivery).await.is_err() {
+        let parcel = Parcel { packet, to, reply };
+        if self.mailbox.send(parcel).await.is_err() {
             return Sent::default();
         }
         sent.await.unwrap_or_default()
@@ -203,14 +211,14 @@ async fn tick(shard: std::sync::Weak<Shard>) {
 
 /// Hands broadcasts over, one after the other. Sessions drain their queues later, so
 /// that broadcasts in a row leave in one write.
-async fn deliver(shard: std::sync::Weak<Shard>, mut deliveries: mpsc::Receiver<Delivery>) {
+async fn deliver(shard: std::sync::Weak<Shard>, mut parcels: mpsc::Receiver<Parcel>) {
     let mut some = Vec::with_capacity(STRIDE);
-    while let Some(delivery) = deliveries.recv().await {
+    while let Some(parcel) = parcels.recv().await {
         let mut sent = Sent::default();
-        match &delivery.to {
+        match &parcel.to {
             Some(sessions) => {
                 for chunk in sessions.chunks(STRIDE) {
-                    hand_over(&delivery, chunk, &mut sent);
+                    hand_over(&parcel.packet, chunk, &mut sent);
                     tokio::task::yield_now().await;
                 }
             }
@@ -225,7 +233,7 @@ async fn deliver(shard: std::sync::Weak<Shard>, mut deliveries: mpsc::Receiver<D
                         some.extend((from..end).filter_map(|i| index.get(i).cloned()));
                         end
                     };
-                    hand_over(&delivery, &some, &mut sent);
+                    hand_over(&parcel.packet, &some, &mut sent);
                     if end == from || end < from + STRIDE {
                         break;
                     }
@@ -237,15 +245,15 @@ async fn deliver(shard: std::sync::Weak<Shard>, mut deliveries: mpsc::Receiver<D
             }
         }
         // Whoever asked may have stopped waiting; the packets are queued all the same.
-        let _ = delivery.reply.send(sent);
+        let _ = parcel.reply.send(sent);
     }
 }
 
-fn hand_over(delivery: &Delivery, sessions: &[LocalSession], sent: &mut Sent) {
+fn hand_over(packet: &ForMany, sessions: &[LocalSession], sent: &mut Sent) {
     for session in sessions {
-        let result = match delivery.hooked {
-            true => session.send(delivery.shared.packet().clone()),
-            false => session.send_shared(&delivery.shared),
+        let result = match packet.hooked {
+            true => session.send_as(packet.shared.packet().clone(), packet.delivery.clone()),
+            false => session.send_shared(&packet.shared, &packet.delivery),
         };
         count(sent, session, result);
     }
@@ -255,6 +263,7 @@ fn count(sent: &mut Sent, session: &LocalSession, result: Result<(), GateError>)
     match result {
         Ok(()) if session.connected() == Connected::Dormant => sent.dormant += 1,
         Ok(()) => sent.attached += 1,
+        Err(GateError::Dormant) => sent.missed += 1,
         Err(GateError::QueueFull) => sent.full += 1,
         Err(GateError::Refused) => sent.refused += 1,
         Err(GateError::TooLarge(_)) => sent.too_large += 1,
@@ -263,28 +272,43 @@ fn count(sent: &mut Sent, session: &LocalSession, result: Result<(), GateError>)
     }
 }
 
-/// Sends one packet to `to`, or to every session, on all shards side by side.
-pub(crate) async fn send_to_many(
+/// Sends one packet to these sessions, on all shards side by side.
+pub(crate) async fn send_to(
     shards: &[Arc<Shard>],
-    packet: Packet,
-    to: Option<Vec<LocalSession>>,
-    hooked: bool,
+    packet: ForMany,
+    to: Vec<LocalSession>,
 ) -> Sent {
-    let shared = SharedPacket::new(packet);
-    let mut by_shard: Vec<Option<Vec<LocalSession>>> = shards.iter().map(|_| None).collect();
-    for session in to.iter().flatten() {
+    let mut by_shard: Vec<Vec<LocalSession>> = shards.iter().map(|_| Vec::new()).collect();
+    for session in to {
         let at = session.core().at();
-        if let Some(i) = shards.iter().position(|s| Arc::ptr_eq(s, &at.shard)) {
-            by_shard[i].get_or_insert_default().push(session.clone());
-        }
+        let shard = shards.iter().position(|s| Arc::ptr_eq(s, &at.shard));
+        by_shard[shard.unwrap_or(0)].push(session);
     }
     let parts = shards.iter().zip(by_shard);
-    let deliveries = parts.filter_map(|(shard, part)| {
-        let wanted = to.is_none() || part.is_some();
-        wanted.then(|| shard.deliver(shared.clone(), part, hooked))
-    });
+    let parts = parts.filter(|(_, part)| !part.is_empty());
+    sum(parts.map(|(shard, part)| shard.deliver(packet.clone(), Some(part)))).await
+}
+
+/// Sends one packet to every session: on all shards side by side to those that are
+/// attached, and to these, which no shard has.
+pub(crate) async fn send_to_all(
+    shards: &[Arc<Shard>],
+    packet: ForMany,
+    dormant: Vec<LocalSession>,
+) -> Sent {
+    let mut sent = Sent::default();
+    for chunk in dormant.chunks(STRIDE) {
+        hand_over(&packet, chunk, &mut sent);
+        tokio::task::yield_now().await;
+    }
+    let attached = shards.iter().map(|s| s.deliver(packet.clone(), None));
+    sent.add(sum(attached).await);
+    sent
+}
+
+async fn sum(parts: impl Iterator<Item = impl Future<Output = Sent>>) -> Sent {
     let mut sum = Sent::default();
-    for sent in futures_util::future::join_all(deliveries).await {
+    for sent in futures_util::future::join_all(parts).await {
         sum.add(sent);
     }
     sum

@@ -10,6 +10,8 @@ use tidegate_protocol::{
     TooLarge, TopicError, UserId,
 };
 
+use crate::session::Delivery;
+
 /// A gate as the bus sees it.
 pub trait GateEndpoint: Send + Sync + 'static {
     /// Applies `op` to one session; per session in the order handed in.
@@ -39,9 +41,9 @@ pub enum SessionOp {
     /// Replaces all settings.
     Replace(Settings),
     /// Queues a packet for the client; answers at once.
-    Send(Packet),
+    Send(Packet, Delivery),
     /// Queues a packet for the client; waits for room, at most this long.
-    SendWait(Packet, Duration),
+    SendWait(Packet, Delivery, Duration),
     /// Answers whether the session lives, and whether it has a connection.
     Connected,
     /// Closes the session once what is queued now has been written.
@@ -82,11 +84,11 @@ pub enum Connected {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GateRequest {
     /// Sends to every session.
-    Broadcast(Packet),
+    Broadcast(Packet, Delivery),
     /// Sends to every session bound to the user.
-    SendToUser(UserId, Packet),
+    SendToUser(UserId, Packet, Delivery),
     /// Sends to every session in the group.
-    SendToGroup(GroupName, Packet),
+    SendToGroup(GroupName, Packet, Delivery),
     /// Closes every session bound to the user.
     CloseUser(UserId),
     /// Which sessions each user has.
@@ -126,6 +128,8 @@ pub struct Sent {
     pub attached: u64,
     /// Dormant sessions that keep it.
     pub dormant: u64,
+    /// Dormant sessions for which it was not kept, not being critical.
+    pub missed: u64,
     /// Sessions whose queue was full.
     pub full: u64,
     /// Sessions for which the outbound hook refused it.
@@ -144,6 +148,7 @@ impl Sent {
     pub fn add(&mut self, other: Sent) {
         self.attached += other.attached;
         self.dormant += other.dormant;
+        self.missed += other.missed;
         self.full += other.full;
         self.refused += other.refused;
         self.too_large += other.too_large;
@@ -160,6 +165,9 @@ pub enum GateError {
     /// The session's queue has no room. Nothing was queued.
     #[error("the session's queue is full")]
     QueueFull,
+    /// The session has no connection now, and the packet is not one that waits for it.
+    #[error("the session is dormant")]
+    Dormant,
     /// The outbound hook refused the packet.
     #[error("refused by a hook")]
     Refused,

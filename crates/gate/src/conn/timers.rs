@@ -77,7 +77,7 @@ impl Connection {
         };
         for call in expired {
             self.session
-                .packet_error(&call.topic, &ErrorCode::OUTCOME_UNKNOWN.into());
+                .packet_error(&call.topic, call.packet, &ErrorCode::OUTCOME_UNKNOWN.into());
         }
     }
 

@@ -8,35 +8,13 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use smallvec::SmallVec;
+use tidegate_protocol::extended::{Gap, GapReason};
 use tidegate_protocol::{CloseReason, Packet, Topic};
 use tokio::sync::Notify;
 
+use super::entry::{Delivery, Entry};
+use super::extended::Extended;
 use crate::clock::Tick;
-use crate::shared_packet::SharedPacket;
-
-/// A packet that waits for the client.
-#[derive(Debug)]
-pub(crate) enum Entry {
-    /// An answer: its place was reserved when the call was made.
-    Answer(Packet),
-    /// A packet sent to this session.
-    Push(Packet),
-    /// A packet sent to many.
-    Shared(Arc<SharedPacket>),
-}
-
-impl Entry {
-    pub(crate) fn packet(&self) -> &Packet {
-        match self {
-            Self::Answer(packet) | Self::Push(packet) => packet,
-            Self::Shared(shared) => shared.packet(),
-        }
-    }
-
-    fn is_answer(&self) -> bool {
-        matches!(self, Self::Answer(_))
-    }
-}
 
 /// A call whose answer has not come.
 #[derive(Debug, Clone)]
@@ -49,6 +27,8 @@ pub(crate) struct PendingCall {
     pub(crate) topic: Topic,
     /// Whether the client asked for an answer.
     pub(crate) wants_answer: bool,
+    /// Its count among the client's packets, where they are counted.
+    pub(crate) packet: u64,
 }
 
 /// Why and how a session is being closed.
@@ -87,8 +67,9 @@ pub(crate) struct Flow {
     /// Services that took a packet of this session: they hear of its end.
     used: SmallVec<[Box<str>; 1]>,
     waker: Option<Waker>,
-    /// Those who wait for room.
-    room: Option<Arc<Notify>>,
+    rare: Option<Box<Rare>>,
+    /// Packets of the client that were taken.
+    pub(super) received: u64,
     bytes: u32,
     pushes: u32,
     /// Bytes last told to the gate's budget.
@@ -96,13 +77,24 @@ pub(crate) struct Flow {
     /// Bytes that the connection holds: a partial frame, what its socket did not take.
     pub(crate) held: u32,
     next_call: u32,
-    /// How many connections have been attached, one after the other.
+    /// How many connections have been attached, one after the other, or have gone.
     epoch: u32,
     answers: u16,
     sleep: Sleep,
     pub(crate) phase: Phase,
     /// The connection stopped reading because of the concurrent-task limit.
     paused: bool,
+    /// No connection is attached: the session waits to be resumed.
+    pub(super) dormant: bool,
+}
+
+/// What few sessions have.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Those who wait for room.
+    room: Option<Arc<Notify>>,
+    /// The client speaks the extended protocol.
+    extended: Option<Extended>,
 }
 
 /// A queue that has no room.
@@ -116,7 +108,8 @@ impl Flow {
             calls: Vec::new(),
             used: SmallVec::new(),
             waker: None,
-            room: None,
+            rare: None,
+            received: 0,
             bytes: 0,
             pushes: 0,
             published: 0,
@@ -127,22 +120,95 @@ impl Flow {
             sleep: Sleep::Awake,
             phase: Phase::Open,
             paused: false,
+            dormant: false,
         }
+    }
+
+    /// What a session has whose client speaks the extended protocol.
+    pub(crate) fn extended(&mut self) -> Option<&mut Extended> {
+        self.rare.as_mut()?.extended.as_mut()
+    }
+
+    /// Whether it waits to be resumed.
+    pub(crate) fn is_dormant(&self) -> bool {
+        self.dormant
+    }
+
+    /// Packets of the client that were taken.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) fn is_extended(&self) -> bool {
+        let rare = self.rare.as_deref();
+        rare.is_some_and(|rare| rare.extended.is_some())
+    }
+
+    pub(crate) fn set_extended(&mut self, extended: Extended) {
+        self.rare.get_or_insert_default().extended = Some(extended);
     }
 
     // --- what others do to a session
 
-    /// Queues a push within the limits.
-    pub(crate) fn push(&mut self, entry: Entry, packets: u32, bytes: u32) -> Result<(), Full> {
-        let size = entry.packet().size() as u32;
-        // A packet larger than the byte limit passes an empty queue, else it never could.
-        let fits = self.bytes == 0 || self.bytes.saturating_add(size) <= bytes;
-        if self.pushes >= packets || !fits {
-            return Err(Full);
+    /// Queues a push within the limits. Answers how many others gave way to it.
+    pub(crate) fn push(&mut self, entry: Entry, packets: u32, bytes: u32) -> Result<u64, Full> {
+        let size = entry.size();
+        let mut gone = 0;
+        if let Delivery::Latest(key) = entry.delivery()
+            && let Some(i) = self.position(|d| matches!(d, Delivery::Latest(k) if k == key))
+        {
+            self.give_way(i, GapReason::Replaced);
+            gone += 1;
+        }
+        loop {
+            // A packet larger than the byte limit passes an empty queue, else it never could.
+            let fits = self.bytes == 0 || self.bytes.saturating_add(size) <= bytes;
+            if self.pushes < packets && fits {
+                break;
+            }
+            match self.position(|d| *d == Delivery::Droppable) {
+                Some(i) => self.give_way(i, GapReason::Dropped),
+                None => return Err(Full),
+            }
+            gone += 1;
         }
         self.pushes += 1;
         self.accept(entry, size);
-        Ok(())
+        Ok(gone)
+    }
+
+    /// The first push in the queue of this kind.
+    fn position(&self, is: impl Fn(&Delivery) -> bool) -> Option<usize> {
+        self.queue.iter().position(|entry| is(entry.delivery()))
+    }
+
+    /// Drops every push that may be dropped. Answers how many.
+    pub(crate) fn shed_droppable(&mut self) -> u64 {
+        let mut gone = 0;
+        while let Some(i) = self.position(|d| *d == Delivery::Droppable) {
+            self.give_way(i, GapReason::Dropped);
+            gone += 1;
+        }
+        gone
+    }
+
+    /// Takes a push out of the queue. A client that can be told finds a gap in its place.
+    fn give_way(&mut self, i: usize, reason: GapReason) {
+        let told = self.is_extended();
+        let Some(entry) = self.queue.get_mut(i) else {
+            return;
+        };
+        self.bytes -= entry.size();
+        self.pushes -= 1;
+        *entry = Entry::Gap(Gap { count: 1, reason });
+        let before = i.checked_sub(1).and_then(|i| self.queue.get_mut(i));
+        match before {
+            // As many gaps as packets at most.
+            Some(Entry::Gap(gap)) if told && gap.reason == reason => gap.count += 1,
+            _ if told => return,
+            _ => {}
+        }
+        self.queue.remove(i);
     }
 
     /// Queues the answer to a call that [`finish_call`](Self::finish_call) took out.
@@ -150,6 +216,12 @@ impl Flow {
         let size = packet.size() as u32;
         self.answers += 1;
         self.accept(Entry::Answer(packet), size);
+    }
+
+    /// Queues a control packet: there is always room for the few there are.
+    pub(crate) fn control(&mut self, packet: Packet) {
+        let size = packet.size() as u32;
+        self.accept(Entry::Control(packet), size);
     }
 
     fn accept(&mut self, entry: Entry, size: u32) {
@@ -208,15 +280,20 @@ impl Flow {
 
     /// Notified whenever the queue got shorter.
     pub(crate) fn room(&mut self) -> Arc<Notify> {
-        self.room.get_or_insert_default().clone()
+        let rare = self.rare.get_or_insert_default();
+        rare.room.get_or_insert_default().clone()
     }
 
     fn wake_room(&mut self) {
-        if let Some(room) = &self.room {
+        let Some(rare) = &mut self.rare else { return };
+        if let Some(room) = &rare.room {
             room.notify_waiters();
             if Arc::strong_count(room) == 1 {
-                self.room = None;
+                rare.room = None;
             }
+        }
+        if rare.room.is_none() && rare.extended.is_none() {
+            self.rare = None;
         }
     }
 
@@ -229,11 +306,35 @@ impl Flow {
             return None;
         }
         self.wake_unless_awake();
+        self.dormant = false;
+        Some(self.next_epoch())
+    }
+
+    /// Whoever was attached is not any more.
+    pub(super) fn next_epoch(&mut self) -> u32 {
         self.epoch += 1;
         self.waker = None;
         self.sleep = Sleep::Awake;
         self.paused = false;
-        Some(self.epoch)
+        self.epoch
+    }
+
+    /// Puts entries before those that are queued, in their order: they are written again.
+    pub(super) fn put_back(&mut self, entries: impl DoubleEndedIterator<Item = Entry>) {
+        for entry in entries.rev() {
+            self.bytes = self.bytes.saturating_add(entry.size());
+            match entry {
+                Entry::Answer(_) => self.answers += 1,
+                Entry::Push(..) | Entry::Shared(..) => self.pushes += 1,
+                Entry::Gap(_) | Entry::Control(_) => {}
+            }
+            self.queue.push_front(entry);
+        }
+    }
+
+    /// What is queued, to be looked through.
+    pub(super) fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.queue.iter_mut()
     }
 
     /// Whether the connection of `epoch` still is the one that drains the queue.
@@ -292,7 +393,13 @@ impl Flow {
     }
 
     /// Notes a call; its number goes with the responder.
-    pub(crate) fn begin_call(&mut self, topic: Topic, wants_answer: bool, deadline: Tick) -> u32 {
+    pub(crate) fn begin_call(
+        &mut self,
+        topic: Topic,
+        wants_answer: bool,
+        packet: u64,
+        deadline: Tick,
+    ) -> u32 {
         let number = self.next_call;
         self.next_call = self.next_call.wrapping_add(1);
         self.calls.push(PendingCall {
@@ -300,6 +407,7 @@ impl Flow {
             deadline,
             topic,
             wants_answer,
+            packet,
         });
         number
     }
@@ -364,11 +472,11 @@ impl Flow {
     /// The next packet to write.
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_front()?;
-        self.bytes -= entry.packet().size() as u32;
-        if entry.is_answer() {
-            self.answers -= 1;
-        } else {
-            self.pushes -= 1;
+        self.bytes -= entry.size();
+        match entry {
+            Entry::Answer(_) => self.answers -= 1,
+            Entry::Push(..) | Entry::Shared(..) => self.pushes -= 1,
+            Entry::Gap(_) | Entry::Control(_) => {}
         }
         Some(entry)
     }
@@ -388,28 +496,49 @@ impl Flow {
         self.sleep = Sleep::Awake;
         self.waker = None;
         self.wake_room();
-        let left = (self.queue.len() as u64, u64::from(self.bytes));
-        self.queue = VecDeque::new();
+        let packets: u64 = self.queue.iter().map(Entry::count).sum();
+        let (more, more_bytes) = self.unacknowledged();
+        let left = (packets + more, u64::from(self.bytes) + more_bytes);
+        drop(self.take_all());
         self.calls = Vec::new();
+        self.rare = None;
+        left
+    }
+
+    /// Empties the queue.
+    pub(super) fn take_all(&mut self) -> VecDeque<Entry> {
         self.bytes = 0;
         self.pushes = 0;
         self.answers = 0;
-        left
+        std::mem::take(&mut self.queue)
     }
 
     pub(crate) fn is_drained(&self) -> bool {
         self.queue.is_empty()
     }
 
+    pub(crate) fn queued_packets(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(crate) fn queued_bytes(&self) -> u32 {
         self.bytes
+    }
+
+    /// Bytes of packets that are queued, or kept until they are acknowledged.
+    pub(crate) fn kept_bytes(&self) -> u32 {
+        let rare = self.rare.as_deref();
+        let extended = rare.and_then(|rare| rare.extended.as_ref());
+        let retained = extended.map_or(0, Extended::retained_bytes);
+        self.bytes.saturating_add(retained)
     }
 
     /// Bytes that closing the session would free, and that do not free themselves: a
     /// queue that is being written does.
     pub(crate) fn weight(&self) -> u32 {
         let queued = match self.sleep {
-            Sleep::WriteBlocked => self.bytes,
+            _ if self.dormant => self.kept_bytes(),
+            Sleep::WriteBlocked => self.kept_bytes(),
             Sleep::Awake | Sleep::Idle => 0,
         };
         queued.saturating_add(self.held)

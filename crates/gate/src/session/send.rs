@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tidegate_protocol::{ErrorCode, Packet, TooLarge, Topic};
+use tidegate_protocol::extended::{ErrorPacket, GateControl};
+use tidegate_protocol::{CloseReason, ErrorCode, Packet, TooLarge, Topic};
 
 use super::LocalSession;
-use super::flow::{Entry, Phase};
+use super::entry::{Delivery, Entry};
+use super::flow::Phase;
 use crate::bus::{CallError, CallResult, GateError};
 use crate::hooks::guarded_now;
 use crate::shared_packet::SharedPacket;
@@ -19,12 +21,25 @@ impl LocalSession {
     /// [`Refused`](GateError::Refused) by the outbound hook or because the topic is
     /// reserved, [`TooLarge`](GateError::TooLarge). After an error nothing is queued.
     pub fn send(&self, packet: Packet) -> Result<(), GateError> {
-        let packet = self.checked(packet)?;
-        self.enqueue(Entry::Push(packet))
+        self.send_as(packet, Delivery::Critical)
     }
 
-    /// Like [`send`](Self::send), but waits for room in the queue, at most `deadline`.
-    pub async fn send_wait(&self, packet: Packet, deadline: Duration) -> Result<(), GateError> {
+    /// Like [`send`](Self::send), for a packet that may give way to others. While the
+    /// session is dormant only critical packets are queued;
+    /// [`Dormant`](GateError::Dormant) is the answer for others.
+    pub fn send_as(&self, packet: Packet, delivery: Delivery) -> Result<(), GateError> {
+        let packet = self.checked(packet)?;
+        self.enqueue(Entry::Push(packet, delivery))
+    }
+
+    /// Like [`send_as`](Self::send_as), but waits for room in the queue, at most
+    /// `deadline`.
+    pub async fn send_wait(
+        &self,
+        packet: Packet,
+        delivery: Delivery,
+        deadline: Duration,
+    ) -> Result<(), GateError> {
         let packet = self.checked(packet)?;
         let queued = async {
             loop {
@@ -32,7 +47,7 @@ impl LocalSession {
                 let changed = room.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                match self.enqueue(Entry::Push(packet.clone())) {
+                match self.enqueue(Entry::Push(packet.clone(), delivery.clone())) {
                     Err(GateError::QueueFull) => changed.await,
                     done => return done,
                 }
@@ -45,9 +60,13 @@ impl LocalSession {
     }
 
     /// Queues a packet that went through no hook of this session and is shared.
-    pub(crate) fn send_shared(&self, shared: &Arc<SharedPacket>) -> Result<(), GateError> {
+    pub(crate) fn send_shared(
+        &self,
+        shared: &Arc<SharedPacket>,
+        delivery: &Delivery,
+    ) -> Result<(), GateError> {
         self.fits(shared.packet())?;
-        self.enqueue(Entry::Shared(shared.clone()))
+        self.enqueue(Entry::Shared(shared.clone(), delivery.clone()))
     }
 
     /// Asks the outbound hook. Reserved topics are the protocol's own: neither a service
@@ -88,18 +107,32 @@ impl LocalSession {
         if flow.phase != Phase::Open {
             return Err(GateError::SessionGone);
         }
-        let room = !core.gate.budget.is_spent();
-        let queued = room
-            && flow
-                .push(entry, limits.send_queue_packets, limits.send_queue_bytes)
-                .is_ok();
-        if !queued {
+        let (packets, bytes) = match flow.is_dormant() {
+            false => (limits.send_queue_packets, limits.send_queue_bytes),
+            true if *entry.delivery() != Delivery::Critical => return Err(GateError::Dormant),
+            true if flow.would_overflow(entry.size()) => {
+                drop(flow);
+                self.close(CloseReason::ResumeOverflow);
+                return Err(GateError::SessionGone);
+            }
+            // The bounds are those of what is kept for resume.
+            true => (u32::MAX, u32::MAX),
+        };
+        let queued = match core.gate.budget.is_spent() {
+            true => None,
+            false => flow.push(entry, packets, bytes).ok(),
+        };
+        let Some(gave_way) = queued else {
             drop(flow);
             core.counters().refused_full.add(1);
             return Err(GateError::QueueFull);
-        }
-        let bytes = flow.queued_bytes();
+        };
+        let bytes = flow.kept_bytes();
         core.gate.budget.publish(&mut flow.published, bytes);
+        drop(flow);
+        if gave_way > 0 {
+            core.counters().dropped.add(gave_way);
+        }
         Ok(())
     }
 
@@ -121,7 +154,10 @@ impl LocalSession {
         };
         let (packet, error) = match result {
             Ok(packet) => (packet, None),
-            Err(error) => (self.error_packet(&call.topic, &error), Some(error)),
+            Err(error) => (
+                self.error_packet(&call.topic, call.packet, &error),
+                Some(error),
+            ),
         };
         // Hooks have run by now: whoever waits until no call is left, to close, finds
         // the call or its answer.
@@ -135,7 +171,7 @@ impl LocalSession {
         }
         if let Some(packet) = packet {
             flow.answer(packet);
-            let bytes = flow.queued_bytes();
+            let bytes = flow.kept_bytes();
             core.gate.budget.publish(&mut flow.published, bytes);
         }
         drop(flow);
@@ -144,24 +180,27 @@ impl LocalSession {
         }
     }
 
-    /// Queues an answer that a hook gave; it waits in no line, whatever else is queued.
-    pub(crate) fn send_answer(&self, packet: Packet) {
+    /// Queues an answer that a hook gave to the client's packet of this count; it waits in
+    /// no line, whatever else is queued.
+    pub(crate) fn send_answer(&self, packet: Packet, of: u64) {
         let topic = packet.topic.clone();
         match self.checked(packet) {
-            Ok(packet) => {
-                let core = self.core();
-                let mut flow = core.flow.lock();
-                if flow.phase == Phase::Ended {
-                    drop(flow);
-                    core.counters().undelivered.add(1);
-                    return;
-                }
-                flow.answer(packet);
-                let bytes = flow.queued_bytes();
-                core.gate.budget.publish(&mut flow.published, bytes);
-            }
-            Err(error) => self.packet_error(&topic, &refused_answer(error)),
+            Ok(packet) => self.queue_answer(packet),
+            Err(error) => self.packet_error(&topic, of, &refused_answer(error)),
         }
+    }
+
+    fn queue_answer(&self, packet: Packet) {
+        let core = self.core();
+        let mut flow = core.flow.lock();
+        if flow.phase == Phase::Ended {
+            drop(flow);
+            core.counters().undelivered.add(1);
+            return;
+        }
+        flow.answer(packet);
+        let bytes = flow.kept_bytes();
+        core.gate.budget.publish(&mut flow.published, bytes);
     }
 
     /// Asks the outbound hook, and looks whether what it leaves can be sent.
@@ -171,13 +210,17 @@ impl LocalSession {
         Ok(packet)
     }
 
-    /// Tells whoever can be told that a packet of this client was not served: counter,
-    /// log, hook, and the listener's error topic where it has one.
-    pub(crate) fn packet_error(&self, topic: &Topic, error: &CallError) {
+    /// Tells whoever can be told that the client's packet of this count was not served:
+    /// counter, log, hook, and the client, by an error packet or, on version 1, under the
+    /// listener's error topic where it has one.
+    pub(crate) fn packet_error(&self, topic: &Topic, of: u64, error: &CallError) {
         self.report(topic, error);
-        if let Some(packet) = self.error_packet(topic, error) {
+        match self.error_packet(topic, of, error) {
+            // Kept as answers are: the client counts on it.
+            Some(packet) if packet.topic.is_reserved() => self.queue_answer(packet),
             // Refused by a full queue it is counted there; the client does not read.
-            let _ = self.enqueue(Entry::Push(packet));
+            Some(packet) => _ = self.enqueue(Entry::Push(packet, Delivery::Critical)),
+            None => {}
         }
     }
 
@@ -200,8 +243,18 @@ impl LocalSession {
         }
     }
 
-    /// What a client of a listener with an error topic is told.
-    fn error_packet(&self, topic: &Topic, error: &CallError) -> Option<Packet> {
+    /// What the client is told: a packet of the extended protocol, or one of the
+    /// listener's error topic.
+    fn error_packet(&self, topic: &Topic, of: u64, error: &CallError) -> Option<Packet> {
+        if self.core().flow.lock().is_extended() {
+            let error = ErrorPacket {
+                topic: topic.as_str().to_owned(),
+                packet: of,
+                code: error.code.0,
+                message: error.message.clone().into_owned(),
+            };
+            return Some(self.fitting(error));
+        }
         let error_topic = self.core().at().endpoint.v1_error_topic.clone()?;
         let body = json!({
             "topic": topic.as_str(),
@@ -211,6 +264,20 @@ impl LocalSession {
         // Refused or too large it is counted as that.
         self.checked(Packet::new(error_topic, body.to_string()))
             .ok()
+    }
+}
+
+impl LocalSession {
+    /// The packet of an error, its text left out where it does not fit the frame.
+    fn fitting(&self, mut error: ErrorPacket) -> Packet {
+        let packet = GateControl::Error(error.clone()).packet();
+        let at = self.core().at();
+        if at.endpoint.codec.encoded_len(&packet) <= at.endpoint.limits.max_packet_size {
+            return packet;
+        }
+        error.message = String::new();
+        error.topic = cut(&error.topic).to_owned();
+        GateControl::Error(error).packet()
     }
 }
 

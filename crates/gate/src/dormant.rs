@@ -1,0 +1,94 @@
+//! Sessions without a connection: how long they wait, and what is remembered of those
+//! that waited in vain.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use parking_lot::Mutex;
+use tidegate_protocol::SessionId;
+use tidegate_protocol::extended::ResumeRefusal;
+
+use crate::clock::Tick;
+use crate::session::LocalSession;
+use crate::session::table::Table;
+
+/// Ended sessions that are remembered, so that a client that comes back late is told why
+/// its session is gone.
+const REMEMBERED: usize = 10_000;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Dormant {
+    waiting: Mutex<BTreeSet<(Tick, SessionId)>>,
+    ended: Mutex<Ended>,
+}
+
+#[derive(Default)]
+struct Ended {
+    why: HashMap<SessionId, ResumeRefusal>,
+    order: VecDeque<SessionId>,
+}
+
+impl Dormant {
+    /// Looks after a session at `at`: it may have expired by then, or a call of it.
+    pub(crate) fn look_at(&self, at: Tick, session: SessionId) {
+        self.waiting.lock().insert((at, session));
+    }
+
+    /// The sessions to be looked after now. One may have been resumed meanwhile.
+    pub(crate) fn due(&self, now: Tick, sessions: &Table) -> Vec<LocalSession> {
+        let mut waiting = self.waiting.lock();
+        let mut due = Vec::new();
+        while let Some((at, session)) = waiting.first().copied() {
+            if at > now {
+                break;
+            }
+            waiting.pop_first();
+            due.extend(sessions.get(session));
+        }
+        due
+    }
+
+    /// All sessions that are dormant.
+    pub(crate) fn sessions(&self, sessions: &Table) -> Vec<LocalSession> {
+        let waiting: Vec<_> = self.waiting.lock().iter().map(|(_, id)| *id).collect();
+        let waiting = waiting.into_iter().filter_map(|id| sessions.get(id));
+        waiting.filter(LocalSession::is_dormant).collect()
+    }
+
+    /// Remembers why a session that could be resumed ended.
+    pub(crate) fn remember(&self, session: SessionId, why: ResumeRefusal) {
+        let mut ended = self.ended.lock();
+        if ended.why.insert(session, why).is_none() {
+            ended.order.push_back(session);
+        }
+        if ended.order.len() > REMEMBERED
+            && let Some(oldest) = ended.order.pop_front()
+        {
+            ended.why.remove(&oldest);
+        }
+    }
+
+    /// Why a session is gone, as far as that is known.
+    pub(crate) fn why_gone(&self, session: SessionId) -> ResumeRefusal {
+        let ended = self.ended.lock();
+        let why = ended.why.get(&session);
+        why.copied().unwrap_or(ResumeRefusal::Unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_are_remembered() {
+        let dormant = Dormant::default();
+        for n in 0..REMEMBERED as u128 + 5 {
+            dormant.remember(SessionId(n), ResumeRefusal::Expired);
+            dormant.remember(SessionId(n), ResumeRefusal::Ended);
+        }
+        assert_eq!(dormant.why_gone(SessionId(4)), ResumeRefusal::Unknown);
+        assert_eq!(dormant.why_gone(SessionId(5)), ResumeRefusal::Ended);
+        assert_eq!(dormant.ended.lock().why.len(), REMEMBERED);
+    }
+}

@@ -1,0 +1,296 @@
+//! What a session has whose client speaks the extended protocol: acknowledgements,
+//! heartbeats, and what it takes to be resumed.
+
+use std::time::Duration;
+
+use tidegate_protocol::extended::{
+    ACK_DELAY, ACK_PACKETS, BadCount, Gap, GapReason, GateControl, Heartbeat, Presented,
+    ResumeRefusal, Retained, TokenHash, TokenUpdate, Tokens,
+};
+use tidegate_protocol::{Codec, UserId};
+
+use super::entry::Entry;
+use super::flow::{Flow, Phase};
+use crate::clock::Tick;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Extended {
+    /// How often each side is heard, in milliseconds.
+    client_ms: u32,
+    gate_ms: u32,
+    /// Packets that the client has been told were taken.
+    acknowledged: u64,
+    /// Since when there are others.
+    owes_ack_since: Tick,
+    /// None: the session ends with its connection.
+    resume: Option<Resume>,
+}
+
+/// What it takes to resume a session.
+#[derive(Debug)]
+struct Resume {
+    retained: Retained<Entry>,
+    tokens: Tokens,
+    /// The client has not shown yet that it has its newest token.
+    unconfirmed: bool,
+    /// Who the client was when it came, as it authenticated.
+    authenticated: Option<UserId>,
+    terms: Retention,
+}
+
+/// How much is kept of a session that can be resumed, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// Without a connection.
+    pub(crate) window: Duration,
+    /// Packets queued and not acknowledged.
+    pub(crate) packets: u32,
+    /// Their bytes.
+    pub(crate) bytes: u32,
+}
+
+/// What a client that resumes goes on with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resumed {
+    /// The new connection's.
+    pub(crate) epoch: u32,
+    /// Packets of the client that were taken.
+    pub(crate) received: u64,
+}
+
+impl Extended {
+    pub(crate) fn new(heartbeat: Heartbeat) -> Self {
+        let ms = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            client_ms: ms(heartbeat.client_ms),
+            gate_ms: ms(heartbeat.gate_ms),
+            acknowledged: 0,
+            owes_ack_since: Tick::NEVER,
+            resume: None,
+        }
+    }
+
+    /// Makes it one that can be resumed.
+    pub(crate) fn resumable(
+        mut self,
+        token: TokenHash,
+        authenticated: Option<UserId>,
+        terms: Retention,
+    ) -> Self {
+        self.resume = Some(Resume {
+            retained: Retained::default(),
+            tokens: Tokens::new(token),
+            unconfirmed: true,
+            authenticated,
+            terms,
+        });
+        self
+    }
+
+    /// A client that is silent for this long is taken for lost.
+    pub(crate) fn silence(&self) -> Duration {
+        Duration::from_millis(2 * u64::from(self.client_ms))
+    }
+
+    /// The gate is heard at least this often.
+    pub(crate) fn gate_interval(&self) -> Duration {
+        Duration::from_millis(self.gate_ms.into())
+    }
+
+    /// When an acknowledgement is due at the latest.
+    pub(crate) fn ack_at(&self) -> Tick {
+        match self.owes_ack_since {
+            Tick::NEVER => Tick::NEVER,
+            since => since.plus(ACK_DELAY),
+        }
+    }
+
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    pub(crate) fn retained_bytes(&self) -> u32 {
+        let resume = self.resume.as_ref();
+        let bytes = resume.map_or(0, |resume| resume.retained.bytes());
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+impl Flow {
+    /// The client's packet is taken. Answers its count; `None` if another connection has
+    /// the session now, and the packet is its to take.
+    pub(crate) fn take_packet(&mut self, epoch: u32, now: Tick) -> Option<u64> {
+        if !self.is_attached(epoch) {
+            return None;
+        }
+        self.received += 1;
+        if let Some(extended) = self.extended() {
+            extended.owes_ack_since = extended.owes_ack_since.min(now);
+        }
+        Some(self.received)
+    }
+
+    /// The count to acknowledge, if it is time to.
+    pub(crate) fn ack_due(&mut self, now: Tick) -> Option<u64> {
+        let received = self.received;
+        let extended = self.extended()?;
+        let owed = received - extended.acknowledged;
+        if owed == 0 || (owed < u64::from(ACK_PACKETS) && extended.ack_at() > now) {
+            return None;
+        }
+        extended.acknowledged = received;
+        extended.owes_ack_since = Tick::NEVER;
+        Some(received)
+    }
+
+    /// The client acknowledges.
+    pub(crate) fn acknowledged(&mut self, count: u64) -> Result<(), BadCount> {
+        match self.resume() {
+            Some(resume) => resume.retained.acknowledge(count),
+            // Nothing is kept for it.
+            None => Ok(()),
+        }
+    }
+
+    /// A packet of the client came behind its `$welcome`.
+    pub(crate) fn confirm(&mut self) {
+        if let Some(resume) = self.resume()
+            && std::mem::take(&mut resume.unconfirmed)
+        {
+            resume.tokens.confirm();
+        }
+    }
+
+    /// Notes an entry that is being written.
+    pub(crate) fn wrote(&mut self, entry: Entry) {
+        let (count, size) = (entry.count(), entry.size());
+        let Some(resume) = self.resume() else { return };
+        if count == 0 {
+            return;
+        }
+        resume.retained.write(entry, count, size);
+        let (packets, bytes) = (resume.retained.len(), resume.retained.bytes());
+        if packets > resume.terms.packets as usize || bytes > resume.terms.bytes as usize {
+            self.end_resume(ResumeRefusal::Overflowed);
+        }
+    }
+
+    /// Whether there is no room for a packet of so many bytes to wait until the session
+    /// is resumed.
+    pub(crate) fn would_overflow(&mut self, size: u32) -> bool {
+        let (packets, bytes) = (self.queued_packets(), self.queued_bytes());
+        let Some(resume) = self.resume() else {
+            return true;
+        };
+        let (terms, retained) = (resume.terms, &resume.retained);
+        packets + retained.len() >= terms.packets as usize
+            || bytes as usize + retained.bytes() + size as usize > terms.bytes as usize
+    }
+
+    /// From now on the session ends with its connection; the client is told.
+    pub(crate) fn end_resume(&mut self, why: ResumeRefusal) {
+        let Some(extended) = self.extended() else {
+            return;
+        };
+        if extended.resume.take().is_some() {
+            let update = TokenUpdate {
+                token: None,
+                refused: Some(why.into()),
+            };
+            self.control(GateControl::Token(update).packet());
+        }
+    }
+
+    /// The connection of `epoch` is lost. Answers for how long the session waits to be
+    /// resumed; `None` if it does not.
+    pub(crate) fn detach(&mut self, epoch: u32) -> Option<Duration> {
+        if !self.is_attached(epoch) || self.phase != Phase::Open {
+            return None;
+        }
+        let window = self.resume()?.terms.window;
+        self.next_epoch();
+        self.dormant = true;
+        Some(window)
+    }
+
+    /// A client comes back for the session: who it is, the token it has, what it has
+    /// taken. The connection before it, if there is one, has lost the session then.
+    pub(crate) fn resume_with(
+        &mut self,
+        token: &TokenHash,
+        user: Option<&UserId>,
+        received: u64,
+        next: TokenHash,
+        heartbeat: Heartbeat,
+    ) -> Result<Resumed, ResumeRefusal> {
+        if self.phase != Phase::Open {
+            return Err(ResumeRefusal::Ended);
+        }
+        let resume = self.resume().ok_or(ResumeRefusal::Ended)?;
+        // Before anything is believed: who is not the client must not change anything.
+        match resume.tokens.present(token) {
+            Presented::Good => {}
+            Presented::Spent => return Err(ResumeRefusal::Spent),
+            Presented::Unknown => return Err(ResumeRefusal::Unknown),
+        }
+        if resume.authenticated.as_ref() != user {
+            return Err(ResumeRefusal::WrongUser);
+        }
+        let again = resume.retained.rewind(received);
+        let again: Vec<_> = again.map_err(|_| ResumeRefusal::BadCount)?.collect();
+        resume.tokens.offer(next);
+        resume.unconfirmed = true;
+        self.put_back(again.into_iter());
+        self.wake_unless_awake();
+        self.dormant = false;
+        let epoch = self.next_epoch();
+        let received = self.received;
+        if let Some(extended) = self.extended() {
+            let ms = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+            extended.client_ms = ms(heartbeat.client_ms);
+            extended.gate_ms = ms(heartbeat.gate_ms);
+            extended.acknowledged = received;
+            extended.owes_ack_since = Tick::NEVER;
+        }
+        Ok(Resumed { epoch, received })
+    }
+
+    /// Puts gaps where packets are that do not fit a frame of this codec. Answers how many.
+    pub(crate) fn refit(&mut self, codec: &dyn Codec, max: usize) -> u64 {
+        let fits = |entry: &Entry| entry.count() != 1 || codec.encoded_len(&entry.packet()) <= max;
+        if self.entries().all(|entry| fits(entry)) {
+            return 0;
+        }
+        let mut unfit = 0;
+        let refitted = self.take_all().into_iter().map(|entry| match fits(&entry) {
+            true => entry,
+            false => {
+                unfit += 1;
+                Entry::Gap(Gap {
+                    count: 1,
+                    reason: GapReason::TooLarge,
+                })
+            }
+        });
+        let refitted: Vec<_> = refitted.collect();
+        self.put_back(refitted.into_iter());
+        unfit
+    }
+
+    /// Packets and bytes that were written and not acknowledged.
+    pub(crate) fn unacknowledged(&mut self) -> (u64, u64) {
+        match self.resume() {
+            Some(resume) => {
+                let retained = &resume.retained;
+                let packets = retained.written() - retained.acknowledged();
+                (packets, retained.bytes() as u64)
+            }
+            None => (0, 0),
+        }
+    }
+
+    fn resume(&mut self) -> Option<&mut Resume> {
+        self.extended()?.resume.as_mut()
+    }
+}
