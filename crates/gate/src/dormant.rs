@@ -2,6 +2,7 @@
 //! that waited in vain.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tidegate_protocol::SessionId;
@@ -18,6 +19,7 @@ const REMEMBERED: usize = 10_000;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Dormant {
+    count: AtomicUsize,
     waiting: Mutex<BTreeSet<(Tick, SessionId)>>,
     ended: Mutex<Ended>,
 }
@@ -29,6 +31,26 @@ struct Ended {
 }
 
 impl Dormant {
+    /// Whether one more may wait.
+    pub(crate) fn has_room(&self, max: usize) -> bool {
+        self.count() < max
+    }
+
+    /// Sessions that wait.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// A session has become dormant.
+    pub(crate) fn entered(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session is not dormant any more.
+    pub(crate) fn left(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Looks after a session at `at`: it may have expired by then, or a call of it.
     pub(crate) fn look_at(&self, at: Tick, session: SessionId) {
         self.waiting.lock().insert((at, session));
@@ -50,7 +72,8 @@ impl Dormant {
 
     /// All sessions that are dormant.
     pub(crate) fn sessions(&self, sessions: &Table) -> Vec<LocalSession> {
-        let waiting: Vec<_> = self.waiting.lock().iter().map(|(_, id)| *id).collect();
+        // One that was dormant before may still be there twice.
+        let waiting: BTreeSet<_> = self.waiting.lock().iter().map(|(_, id)| *id).collect();
         let waiting = waiting.into_iter().filter_map(|id| sessions.get(id));
         waiting.filter(LocalSession::is_dormant).collect()
     }

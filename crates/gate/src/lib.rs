@@ -27,7 +27,7 @@
 //! - `listener`, `accept`, `admission`, `setup`, `tls`, `transport`: from a
 //!   socket to a connection.
 //! - `conn`: one connection's task.
-//! - `session`: sessions, users, groups.
+//! - `session`: sessions, users, groups; `dormant`, `token`, `wrong_tokens`: resuming them.
 //! - `shard`, `clock`: the runtimes, their timers, broadcasts.
 //! - `dispatch`: routing, and bindings to instances.
 //! - [`bus`]: the seam to services; `rpc`: what services may do to sessions.
@@ -48,6 +48,7 @@ pub mod bus;
 mod clock;
 mod conn;
 mod dispatch;
+mod dormant;
 mod gate;
 mod hooks;
 pub mod limits;
@@ -62,8 +63,10 @@ mod shared_packet;
 mod stats;
 pub mod store;
 mod tls;
+mod token;
 mod transport;
 mod watch;
+mod wrong_tokens;
 
 pub use bus::OpenTo::{self, Bound, Guests, Internal};
 pub use gate::Gate;
@@ -71,9 +74,9 @@ pub use gate::builder::{GateBuilder, StartError};
 pub use gate::run::RunningGate;
 pub use hooks::{Credentials, Identity, Inbound, Refused};
 pub use limits::{GateLimits, Limits, Rate};
-pub use listener::{ListenError, ListenErrorKind, Listener, Tcp, WebSocket};
+pub use listener::{ListenError, ListenErrorKind, Listener, Protocol, Tcp, WebSocket};
 pub use service::{Clients, Json, Service, Session, State};
-pub use session::{Backlog, LocalSession};
+pub use session::{Backlog, Delivery, LocalSession};
 pub use stats::Stats;
 pub use store::{MemoryStore, Store};
 pub use tidegate_protocol as protocol;

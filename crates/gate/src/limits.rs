@@ -44,6 +44,17 @@ pub struct Limits {
     pub packet_rate: Option<Rate>,
     /// Bytes read per second and connection. Off.
     pub byte_rate: Option<Rate>,
+    /// How long a listener for both protocols waits for a client's first packet before
+    /// it takes the client for one of version 1. 1 s.
+    pub hello_wait: Duration,
+    /// How long a session whose connection is lost waits for its client. `None`: it ends
+    /// with its connection. 2 minutes.
+    pub resume_window: Option<Duration>,
+    /// Packets that are kept for a client until it acknowledges them, or comes back.
+    /// 1,000.
+    pub resume_packets: u32,
+    /// Bytes of topic and body in them. 1 MiB.
+    pub resume_bytes: u32,
     /// Bytes of a WebSocket upgrade request. 8 KiB.
     pub max_upgrade_size: usize,
     /// Frames that one WebSocket message may be split into. 64.
@@ -67,6 +78,10 @@ impl Default for Limits {
             bind_deadline: None,
             packet_rate: None,
             byte_rate: None,
+            hello_wait: Duration::from_secs(1),
+            resume_window: Some(Duration::from_secs(120)),
+            resume_packets: 1000,
+            resume_bytes: 1024 * 1024,
             max_upgrade_size: 8 * 1024,
             max_fragments: 64,
         }
@@ -103,6 +118,8 @@ impl Limits {
         at_least("send_queue_bytes", self.send_queue_bytes.into(), 1024)?;
         at_least("max_upgrade_size", self.max_upgrade_size as u64, 256)?;
         at_least("max_fragments", self.max_fragments.into(), 1)?;
+        at_least("resume_packets", self.resume_packets.into(), 32)?;
+        at_least("resume_bytes", self.resume_bytes.into(), 1024)?;
         for (name, value) in [
             ("setup_timeout", self.setup_timeout),
             ("heartbeat_timeout", self.heartbeat_timeout),
@@ -111,6 +128,8 @@ impl Limits {
             ("close_timeout", self.close_timeout),
             ("call_timeout", self.call_timeout),
             ("bind_deadline", self.bind_deadline.unwrap_or(MAX_TIME)),
+            ("hello_wait", self.hello_wait),
+            ("resume_window", self.resume_window.unwrap_or(MAX_TIME)),
         ] {
             if value < MIN_TIME || value > MAX_TIME {
                 return Err(LimitError::Time { name, value });
@@ -169,6 +188,8 @@ pub struct GateLimits {
     pub shutdown_timeout: Duration,
     /// How long one operation of the store may take. 5 s.
     pub store_timeout: Duration,
+    /// Sessions without a connection that wait to be resumed, at a time. 100,000.
+    pub max_dormant: usize,
     /// Groups that one session may be in. 64.
     pub max_groups_per_session: usize,
     /// Instance bindings that one session may have. 64.
@@ -183,6 +204,7 @@ impl Default for GateLimits {
             memory_budget: 1024 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(10),
             store_timeout: Duration::from_secs(5),
+            max_dormant: 100_000,
             max_groups_per_session: 64,
             max_instance_bindings: 64,
         }

@@ -44,8 +44,8 @@ impl GateEndpoint for GateInner {
             SessionOp::Replace(with) => {
                 begun(async move { session.replace(with).await.map(SessionReply::Session) })
             }
-            SessionOp::SendWait(packet, delivery, deadline) => begun(async move {
-                let sent = session.send_wait(packet, delivery, deadline).await;
+            SessionOp::SendWait(packet, deadline) => begun(async move {
+                let sent = session.send_wait(packet, deadline).await;
                 sent.map(|()| SessionReply::Done)
             }),
             op => ready(at_once(&session, op)).boxed(),

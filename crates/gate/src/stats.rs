@@ -50,8 +50,18 @@ counters! {
     packets_out,
     /// Bytes written to clients' sockets.
     bytes_out,
-    /// Packets accepted for a client that were not written before its session ended.
+    /// Packets accepted for a client that were not written, or not acknowledged where
+    /// clients do, before its session ended.
     undelivered,
+    /// Packets that gave way to others, or did not fit the connection of a session that
+    /// was resumed.
+    dropped,
+    /// Sessions that lost their connection and waited for their client.
+    dormant,
+    /// Sessions that their client came back for.
+    resumed,
+    /// Clients that came back for a session that they did not get.
+    not_resumed,
     /// Sends refused: queue full.
     refused_full,
     /// Sends refused: outbound hook.

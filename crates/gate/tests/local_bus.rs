@@ -72,6 +72,7 @@ fn info(instance: &str, methods: &[(&str, OpenTo)]) -> InstanceInfo {
             .collect(),
         policy: Policy::default(),
         wants_started: true,
+        wants_dormancy: false,
     }
 }
 
@@ -303,7 +304,7 @@ impl GateEndpoint for Gate {
             ..Sent::default()
         };
         let reply = match request {
-            GateRequest::Broadcast(_)
+            GateRequest::Broadcast(..)
             | GateRequest::SendToUser(..)
             | GateRequest::SendToGroup(..) => GateReply::Sent(attached),
             GateRequest::CloseUser(_) | GateRequest::GroupCount(_) => GateReply::Number(1),

@@ -39,6 +39,7 @@ fn elsewhere() -> InstanceInfo {
         }],
         policy: Policy::default(),
         wants_started: false,
+        wants_dormancy: false,
     }
 }
 

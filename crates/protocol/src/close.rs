@@ -68,6 +68,11 @@ close_reasons! {
     /// Authentication could not be decided: its hook timed out or failed.
     AuthenticationUnavailable = 4007, "authentication is unavailable";
 
+    /// A session without a connection whose client did not come back in time. Never sent.
+    NotResumed = 4008, "the client did not come back";
+    /// More packets waited for a session without a connection than are kept. Never sent.
+    ResumeOverflow = 4009, "more waited for the client than is kept";
+
     /// A frame that cannot be read.
     BadFrame = 4500, "malformed frame";
     /// A frame that announces more than the packet limit.
@@ -80,6 +85,16 @@ close_reasons! {
     Kicked = 4504, "closed by the service";
     /// A guest did not log in within the listener's bind deadline.
     BindDeadline = 4505, "not logged in in time";
+    /// The client did not keep to the extended protocol.
+    ExtendedProtocol = 4507, "extended protocol error";
+    /// Client and gate speak no version of the extended protocol in common.
+    NoCommonVersion = 4508, "no version in common";
+    /// A resume token was presented again after it had been replaced.
+    TokenStolen = 4509, "the resume token was used twice";
+    /// The same user, or the same device of the user, has logged in elsewhere.
+    Replaced = 4510, "logged in elsewhere";
+    /// The user has as many sessions as are allowed.
+    TooManyLogins = 4511, "logged in too often";
     /// The TLS or WebSocket handshake failed. Only counted: there is no frame to say it in.
     Handshake = 4506, "handshake failed";
 }

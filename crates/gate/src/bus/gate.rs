@@ -43,7 +43,7 @@ pub enum SessionOp {
     /// Queues a packet for the client; answers at once.
     Send(Packet, Delivery),
     /// Queues a packet for the client; waits for room, at most this long.
-    SendWait(Packet, Delivery, Duration),
+    SendWait(Packet, Duration),
     /// Answers whether the session lives, and whether it has a connection.
     Connected,
     /// Closes the session once what is queued now has been written.

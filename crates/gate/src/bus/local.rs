@@ -44,6 +44,7 @@ struct Registry {
 struct Service {
     policy: Policy,
     wants_started: bool,
+    wants_dormancy: bool,
     methods: HashMap<Name, MethodInfo>,
     instances: Vec<Instance>,
     /// Counts calls, to take the instances in turn.
@@ -95,7 +96,7 @@ impl Bus for LocalBus {
                     }
                 }
                 EventTarget::WhoAsked => {
-                    for service in registry.services.values().filter(|s| s.wants_started) {
+                    for service in registry.services.values().filter(|s| s.wants(&event)) {
                         match service.next() {
                             Some(instance) => takers.push(instance.endpoint.clone()),
                             None => missed += 1,
@@ -332,10 +333,20 @@ impl Service {
         Ok(Self {
             policy: info.policy,
             wants_started: info.wants_started,
+            wants_dormancy: info.wants_dormancy,
             methods,
             instances: Vec::new(),
             turn: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether it asked for events of this kind.
+    fn wants(&self, event: &Event) -> bool {
+        match event {
+            Event::Started => self.wants_started,
+            Event::Dormant | Event::Resumed => self.wants_dormancy,
+            Event::Disconnected(_) | Event::Rebound { .. } => true,
+        }
     }
 
     /// Instances of one service must be interchangeable for the bus.
@@ -343,8 +354,9 @@ impl Service {
         if self.policy != other.policy {
             return Err("policy".into());
         }
-        if self.wants_started != other.wants_started {
-            return Err("whether it asks for the start of sessions".into());
+        if self.wants_started != other.wants_started || self.wants_dormancy != other.wants_dormancy
+        {
+            return Err("which events it asks for".into());
         }
         if let Some(method) = other
             .methods

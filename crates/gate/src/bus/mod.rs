@@ -212,6 +212,8 @@ pub struct InstanceInfo {
     pub policy: Policy,
     /// Whether it asks for [`Event::Started`].
     pub wants_started: bool,
+    /// Whether it asks for [`Event::Dormant`] and [`Event::Resumed`].
+    pub wants_dormancy: bool,
 }
 
 /// A gate, as registered.
@@ -230,7 +232,7 @@ pub struct GateInfo {
 pub enum EventTarget<'a> {
     /// One service: this instance if it lives, else one of its instances.
     Service(&'a str, Option<&'a InstanceId>),
-    /// Every service that asked for [`Event::Started`].
+    /// Every service that asked for this kind of event.
     WhoAsked,
 }
 
@@ -240,6 +242,10 @@ pub enum EventTarget<'a> {
 pub enum Event {
     /// The session began; no packet of it has been routed yet.
     Started,
+    /// The session lost its connection, and waits for its client.
+    Dormant,
+    /// The client of a dormant session came back.
+    Resumed,
     /// The session ended.
     Disconnected(Ended),
     /// The session was bound to an instance that is gone and is now bound to this one.

@@ -76,8 +76,24 @@ impl Connection {
         }
     }
 
-    /// Lays the close frame ready where the transport has one.
+    /// Begins to close the connection, not the session: its client may come back for it.
+    /// What is queued waits with it.
+    pub(super) fn begin_leave(&mut self, reason: CloseReason) {
+        self.paused = Pause::No;
+        self.wire.forget();
+        let deadline = self.now().plus(LINGER);
+        self.state = match self.is_mid_frame() {
+            true => State::Done(reason),
+            false => self.say(reason, deadline),
+        };
+    }
+
+    /// Lays the last word ready: a packet of the extended protocol, and a close frame
+    /// where the transport has one.
     fn say(&mut self, reason: CloseReason, deadline: Tick) -> State {
+        if self.extended {
+            self.say_close(reason);
+        }
         if self.wire.is_ws() && reason != CloseReason::ConnectionLost {
             let code = self.kept().reply_code.unwrap_or(reason.code());
             let text = match code == reason.code() {

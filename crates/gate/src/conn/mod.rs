@@ -4,6 +4,7 @@
 //! - [`read`]: bytes in, packets to [`dispatch`](crate::dispatch).
 //! - [`write`]: the session's queue, encoded, out.
 //! - [`close`]: flush, say why, close, linger.
+//! - [`extended`]: what clients of the extended protocol get beside.
 //! - [`timers`]: everything that has a deadline.
 //! - [`wire`]: frames of a stream or of a WebSocket.
 //!
@@ -14,11 +15,10 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use tidegate_protocol::{CloseReason, Packet};
+use tidegate_protocol::CloseReason;
 
 use crate::admission::Place;
 use crate::clock::Tick;
@@ -27,13 +27,15 @@ use crate::session::{Attachment, LocalSession};
 use crate::transport::Transport;
 
 mod close;
+pub(crate) mod extended;
 mod rate;
 mod read;
 mod scratch;
 mod timers;
-mod wire;
+pub(crate) mod wire;
 mod write;
 
+use extended::{Passed, keeps_session};
 use rate::Bucket;
 use wire::Wire;
 use write::End;
@@ -51,8 +53,9 @@ pub(crate) struct Connection {
     epoch: u32,
     kept: Option<Box<Kept>>,
     state: State,
-    /// When the last byte came in.
+    /// When the last byte came in, and went out.
     last_read: Tick,
+    last_written: Tick,
     /// Since when the socket takes nothing.
     blocked_since: Tick,
     /// When the shard will wake us.
@@ -63,6 +66,8 @@ pub(crate) struct Connection {
     paused: Pause,
     /// Pinged since the last byte came in.
     pinged: bool,
+    /// The client speaks the extended protocol.
+    extended: bool,
     /// The session's end has been handed over.
     finished: bool,
     /// Since when the session is a guest, where the listener has a bind deadline.
@@ -84,7 +89,7 @@ struct Kept {
     /// Control frames that wait for the next write.
     control: Vec<u8>,
     /// A receive or route hook at work on a packet.
-    hook: Option<BoxFuture<'static, Option<Packet>>>,
+    hook: Option<BoxFuture<'static, Option<Passed>>>,
     /// The code of the client's close frame: goes back to it.
     reply_code: Option<u16>,
     /// Rate limits, where the listener has some.
@@ -144,22 +149,24 @@ enum Step {
 }
 
 impl Connection {
-    /// A connection that is ready; `early` came in behind the set-up. `None` if another
-    /// connection has taken the session over since `epoch`, or the session has ended.
-    pub(crate) fn new(
+    /// A connection that is ready, and that has the session at this epoch; `early` came
+    /// in behind the set-up.
+    pub(crate) fn attached(
         io: Transport,
         session: LocalSession,
         at: Arc<Attachment>,
         epoch: u32,
         early: Vec<u8>,
         place: Place,
-    ) -> Option<Self> {
-        let epoch = session.attach(&at, epoch)?;
+    ) -> Self {
+        let now = at.shard.clock.now();
+        let extended = session.core().flow.lock().is_extended();
         let mut connection = Self {
             io,
             wire: Wire::new(&at.endpoint),
             slot: at.shard.attach(session.clone()),
-            last_read: at.shard.clock.now(),
+            last_read: now,
+            last_written: now,
             guest_since: session.core().began,
             session,
             at,
@@ -170,13 +177,14 @@ impl Connection {
             armed: Tick::NEVER,
             paused: Pause::No,
             pinged: false,
+            extended,
             finished: false,
             _place: place,
         };
         if !early.is_empty() {
             connection.kept().input = early;
         }
-        Some(connection)
+        connection
     }
 
     fn kept(&mut self) -> &mut Kept {
@@ -235,6 +243,9 @@ impl Connection {
     fn take(&mut self, step: Step) {
         match step {
             Step::Blocked | Step::More => {}
+            Step::Close(reason) if self.state == State::Open && self.may_leave(reason) => {
+                self.begin_leave(reason);
+            }
             Step::Close(reason) => {
                 if self.state == State::Open {
                     let closing = Closing {
@@ -302,13 +313,18 @@ impl Connection {
     /// Another connection has taken the session over: this one goes, the session stays.
     fn superseded(&mut self) {
         self.finished = true;
+        self.leave_hook();
         self.at.shard.detach(self.slot);
     }
 
     fn finish(&mut self, reason: CloseReason) {
         self.finished = true;
-        let core = self.session.core();
         self.at.shard.detach(self.slot);
+        if keeps_session(reason) && self.session.wait_for_client(self.epoch) {
+            self.leave_hook();
+            return;
+        }
+        let core = self.session.core();
         // Nobody drains the queue from now on: it takes nothing more.
         core.flow.lock().close(Closing {
             reason,
@@ -327,9 +343,9 @@ impl Connection {
             // A packet that a hook has at hand was accepted: it is served before the
             // services hear of the end.
             if let Some(hook) = hook
-                && let Some(packet) = hook.await
+                && let Some(passed) = hook.await
             {
-                crate::dispatch::dispatch(&session, packet);
+                passed.dispatch(&session);
             }
             session.end(reason, unwritten).await;
         });
@@ -358,14 +374,16 @@ impl Drop for Connection {
 
 impl Connection {
     fn count_in(&self, packets: u64) {
-        let core = self.session.core();
-        core.received.fetch_add(packets, Ordering::Relaxed);
+        if !self.extended {
+            self.session.core().flow.lock().count_received(packets);
+        }
         self.at.shard.counters.packets_in.add(packets);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tidegate_protocol::Packet;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
@@ -409,8 +427,9 @@ mod tests {
         let join = |epoch| {
             let (client, server) = duplex(4096);
             let io = Transport::Other(Box::new(server));
-            let connection =
-                Connection::new(io, session.clone(), at.clone(), epoch, Vec::new(), place())?;
+            let epoch = session.attach(&at, epoch)?;
+            let (session, at) = (session.clone(), at.clone());
+            let connection = Connection::attached(io, session, at, epoch, Vec::new(), place());
             tokio::spawn(connection);
             Some(client)
         };

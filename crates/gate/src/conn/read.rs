@@ -9,6 +9,7 @@ use tidegate_protocol::ws::encode_pong;
 use tidegate_protocol::{CloseReason, ErrorCode, Packet};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::extended::Passed;
 use super::rate::Bucket;
 use super::scratch;
 use super::wire::Item;
@@ -146,7 +147,9 @@ impl Connection {
                         Item::Packet(packet) => {
                             served += 1;
                             self.note_partial(false);
-                            self.serve_packet(cx, packet);
+                            if let Err(step) = self.serve_packet(cx, packet) {
+                                break Err(step);
+                            }
                         }
                         Item::Ping(payload) => {
                             self.pong(&payload);
@@ -185,17 +188,31 @@ impl Connection {
         }
     }
 
-    fn serve_packet(&mut self, cx: &mut Context<'_>, packet: Packet) {
+    fn serve_packet(&mut self, cx: &mut Context<'_>, packet: Packet) -> Result<(), Step> {
         if self.at.endpoint.limits.packet_rate.is_some() {
             self.buckets()[0].take(1);
         }
-        let hooks = &self.session.core().gate.hooks;
-        if hooks.receive.is_none() && hooks.route.is_none() {
-            return dispatch(&self.session, packet);
+        let core = self.session.core();
+        let mut count = 0;
+        if self.extended {
+            if packet.topic.is_reserved() {
+                return self.control(&packet);
+            }
+            let mut flow = core.flow.lock();
+            flow.confirm();
+            // Another connection has the session: the client sends it again there.
+            let taken = flow.take_packet(self.epoch, self.now());
+            count = taken.ok_or(Step::Blocked)?;
         }
-        let hook = inbound(self.session.clone(), packet).boxed();
+        let hooks = &core.gate.hooks;
+        if hooks.receive.is_none() && hooks.route.is_none() {
+            dispatch(&self.session, packet, count);
+            return Ok(());
+        }
+        let hook = inbound(self.session.clone(), packet, count).boxed();
         self.kept().hook = Some(hook);
         self.poll_hook(cx);
+        Ok(())
     }
 
     /// Lets a hook that is at work on a packet go on.
@@ -203,10 +220,10 @@ impl Connection {
         let Some(hook) = self.kept.as_mut().and_then(|kept| kept.hook.as_mut()) else {
             return;
         };
-        if let Poll::Ready(packet) = hook.as_mut().poll(cx) {
+        if let Poll::Ready(passed) = hook.as_mut().poll(cx) {
             self.kept().hook = None;
-            if let Some(packet) = packet {
-                dispatch(&self.session, packet);
+            if let Some(passed) = passed {
+                passed.dispatch(&self.session);
             }
         }
     }
@@ -311,7 +328,12 @@ impl Connection {
 }
 
 /// Runs the receive and route hooks on a packet; answers what is left for the router.
-async fn inbound(session: LocalSession, packet: Packet) -> Option<Packet> {
+async fn inbound(session: LocalSession, packet: Packet, count: u64) -> Option<Passed> {
+    let turn = session.core().flow.lock().hook_turn();
+    let turn = match turn {
+        Some(turn) => Some(turn.lock_owned().await),
+        None => None,
+    };
     let gate = &session.core().gate;
     let mut packet = packet;
     let hooks = [
@@ -328,19 +350,23 @@ async fn inbound(session: LocalSession, packet: Packet) -> Option<Packet> {
         match guarded(what, gate, || hook(session.clone(), packet)).await {
             Some(Ok(Inbound::Pass(passed))) => packet = passed,
             Some(Ok(Inbound::Answer(answer))) => {
-                session.send_answer(answer);
+                session.send_answer(answer, count);
                 return None;
             }
             Some(Ok(Inbound::Handled)) => return None,
             Some(Err(error)) => {
-                session.packet_error(&topic, &error);
+                session.packet_error(&topic, count, &error);
                 return None;
             }
             None => {
-                session.packet_error(&topic, &ErrorCode::INTERNAL.into());
+                session.packet_error(&topic, count, &ErrorCode::INTERNAL.into());
                 return None;
             }
         }
     }
-    Some(packet)
+    Some(Passed {
+        packet,
+        count,
+        turn,
+    })
 }

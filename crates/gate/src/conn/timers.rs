@@ -24,12 +24,9 @@ impl Connection {
         self.armed = Tick::NEVER;
         self.expire_calls(now);
         self.refill(now);
+        let heartbeat = self.allowed_silence();
         let limits = &self.at.endpoint.limits;
-        let (heartbeat, partial, write) = (
-            limits.heartbeat_timeout,
-            limits.partial_frame_timeout,
-            limits.write_timeout,
-        );
+        let (partial, write) = (limits.partial_frame_timeout, limits.write_timeout);
         if self.blocked_since != Tick::NEVER && self.blocked_since.plus(write) <= now {
             self.state = State::Done(self.reason_or(CloseReason::Slow));
         }
@@ -81,6 +78,17 @@ impl Connection {
         }
     }
 
+    /// How long the client may be silent.
+    fn allowed_silence(&self) -> Duration {
+        let agreed = match self.extended {
+            true => self.extended_deadlines(),
+            false => None,
+        };
+        agreed.map_or(self.at.endpoint.limits.heartbeat_timeout, |(silence, _)| {
+            silence
+        })
+    }
+
     fn bind_deadline(&mut self) -> Option<Tick> {
         let deadline = self.at.endpoint.limits.bind_deadline?;
         if !self.session.is_guest() {
@@ -101,10 +109,17 @@ impl Connection {
     /// The first tick at which something may have to be done.
     fn next_deadline(&mut self) -> Tick {
         let bind_deadline = self.bind_deadline();
+        let agreed = match self.extended && self.state == State::Open {
+            true => self.extended_deadlines(),
+            false => None,
+        };
         let core = self.session.core();
         let limits = &self.at.endpoint.limits;
         let mut next = core.flow.lock().first_deadline();
         let mut sooner = |at: Tick| next = next.min(at);
+        if let Some((_, speak)) = agreed {
+            sooner(speak);
+        }
         if self.blocked_since != Tick::NEVER {
             sooner(self.blocked_since.plus(limits.write_timeout));
         }
@@ -121,9 +136,10 @@ impl Connection {
             }
             State::Open => {
                 let half = limits.heartbeat_timeout / 2;
-                sooner(match self.wire.is_ws() && !self.pinged {
-                    true => self.last_read.plus(half),
-                    false => self.last_read.plus(limits.heartbeat_timeout),
+                sooner(match agreed {
+                    Some((silence, _)) => self.last_read.plus(silence),
+                    None if self.wire.is_ws() && !self.pinged => self.last_read.plus(half),
+                    None => self.last_read.plus(limits.heartbeat_timeout),
                 });
                 if let Some(since) = self.partial_since() {
                     sooner(since.plus(limits.partial_frame_timeout));

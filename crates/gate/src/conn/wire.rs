@@ -6,13 +6,13 @@ use tidegate_protocol::{CloseReason, Codec, Packet};
 use crate::listener::Endpoint;
 
 /// See the module.
-pub(super) enum Wire {
+pub(crate) enum Wire {
     Stream,
     Ws(Decoder),
 }
 
 /// The next thing in the input.
-pub(super) enum Item {
+pub(crate) enum Item {
     Packet(Packet),
     /// A ping, whose answer is this pong's payload.
     Ping(Vec<u8>),
@@ -25,19 +25,19 @@ pub(super) enum Item {
 }
 
 impl Wire {
-    pub(super) fn new(endpoint: &Endpoint) -> Self {
+    pub(crate) fn new(endpoint: &Endpoint) -> Self {
         match endpoint.ws {
             Some(_) => Self::Ws(Decoder::new()),
             None => Self::Stream,
         }
     }
 
-    pub(super) fn is_ws(&self) -> bool {
+    pub(crate) fn is_ws(&self) -> bool {
         matches!(self, Self::Ws(_))
     }
 
     /// Takes the next item from the front of `input`; answers how many bytes it took.
-    pub(super) fn next(
+    pub(crate) fn next(
         &mut self,
         endpoint: &Endpoint,
         input: &mut [u8],
@@ -84,14 +84,14 @@ impl Wire {
     }
 
     /// Drops what has come of a frame: no more will be decoded.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         if let Self::Ws(decoder) = self {
             *decoder = Decoder::new();
         }
     }
 
     /// Bytes of a frame held by the decoder.
-    pub(super) fn buffered(&self) -> usize {
+    pub(crate) fn buffered(&self) -> usize {
         match self {
             Self::Stream => 0,
             Self::Ws(decoder) => decoder.buffered(),
@@ -100,7 +100,7 @@ impl Wire {
 
     /// Whether a frame or message has begun and not ended, beside what the connection
     /// keeps itself.
-    pub(super) fn in_progress(&self) -> bool {
+    pub(crate) fn in_progress(&self) -> bool {
         match self {
             Self::Stream => false,
             Self::Ws(decoder) => decoder.in_progress(),
@@ -108,7 +108,7 @@ impl Wire {
     }
 
     /// Appends a packet as it goes over the wire.
-    pub(super) fn encode(&self, codec: &dyn Codec, packet: &Packet, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, codec: &dyn Codec, packet: &Packet, out: &mut Vec<u8>) {
         if self.is_ws() {
             encode_header(out, ws::Opcode::Binary, codec.encoded_len(packet));
         }
@@ -116,7 +116,7 @@ impl Wire {
     }
 
     /// Appends a frame that is encoded already.
-    pub(super) fn append(&self, frame: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn append(&self, frame: &[u8], out: &mut Vec<u8>) {
         if self.is_ws() {
             encode_header(out, ws::Opcode::Binary, frame.len());
         }

@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 
 use super::{Connection, Pause, State, Step, scratch};
 use crate::clock::Tick;
-use crate::session::flow::Entry;
+use crate::session::entry::Entry;
 
 /// A write takes packets from the queue until it has this many bytes.
 const CHUNK: usize = 16 * 1024;
@@ -39,7 +39,10 @@ type Ends = SmallVec<[End; 16]>;
 impl Connection {
     /// Writes until the queue is empty or the socket takes no more.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Step {
-        self.heartbeat_ping();
+        match self.extended {
+            true => self.keep_up(),
+            false => self.heartbeat_ping(),
+        }
         loop {
             match self.write_kept(cx) {
                 Step::More => {}
@@ -81,19 +84,20 @@ impl Connection {
             let Some(entry) = flow.pop() else { break };
             took = true;
             match &entry {
-                Entry::Answer(packet) | Entry::Push(packet) => {
-                    self.wire.encode(&**codec, packet, chunk);
-                }
-                Entry::Shared(shared) => self.wire.append(&shared.frame(codec), chunk),
+                Entry::Shared(shared, _) => self.wire.append(&shared.frame(codec), chunk),
+                other => self.wire.encode(&**codec, &other.packet(), chunk),
             }
             ends.push(End {
                 at: chunk.len() as u32,
-                size: entry.packet().size() as u32,
+                size: entry.size(),
             });
+            if self.extended {
+                flow.wrote(entry);
+            }
         }
         if took {
             flow.popped();
-            let bytes = flow.queued_bytes();
+            let bytes = flow.kept_bytes();
             core.gate.budget.publish(&mut flow.published, bytes);
         }
     }
@@ -159,6 +163,7 @@ impl Connection {
         match Pin::new(&mut self.io).poll_write(cx, bytes) {
             Poll::Ready(Ok(n)) if n > 0 => {
                 self.blocked_since = Tick::NEVER;
+                self.last_written = self.now();
                 Ok(Some(n))
             }
             Poll::Ready(result) => {

@@ -18,16 +18,18 @@ use crate::budget::Budget;
 use crate::bus::gate::Sent;
 use crate::bus::{Bus, Connected, GateEndpoint, GateError, GateRequest, SessionOp, SessionReply};
 use crate::clock::Clock;
+use crate::dormant::Dormant;
 use crate::hooks::Hooks;
 use crate::limits::GateLimits;
 use crate::log_limit::LogLimit;
 use crate::rpc;
 use crate::service::Clients;
-use crate::session::LocalSession;
+use crate::session::{Delivery, LocalSession};
 use crate::session::table::{Groups, Table, Users};
 use crate::shard::Shard;
 use crate::stats::{Counters, Stats};
 use crate::store::keeper::Keeper;
+use crate::wrong_tokens::WrongTokens;
 
 pub(crate) mod builder;
 pub(crate) mod run;
@@ -52,6 +54,10 @@ pub(crate) struct GateInner {
     pub(crate) end_log: LogLimit,
     /// Lines about connections turned away.
     pub(crate) accept_log: LogLimit,
+    /// Sessions that wait to be resumed.
+    pub(crate) dormant: Dormant,
+    /// Who tried resume tokens that were wrong.
+    pub(crate) wrong_tokens: WrongTokens,
     /// Sessions whose end is being told.
     pub(crate) ending: Ending,
     ready: AtomicBool,
@@ -62,6 +68,10 @@ impl GateInner {
     /// For what does not happen on a shard.
     pub(crate) fn counters(&self) -> &Counters {
         &self.shards[0].counters
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop_by.get().is_some()
     }
 
     /// How long anything may still take: without end while the gate is not stopping.
@@ -180,17 +190,29 @@ impl Gate {
 
     /// Sends to every session. Answers how many took it, by kind.
     pub async fn broadcast(&self, packet: Packet) -> Result<Sent, GateError> {
-        rpc::sent(self.0.gate(GateRequest::Broadcast(packet)).await)
+        self.broadcast_as(packet, Delivery::Critical).await
+    }
+
+    /// Like [`broadcast`](Self::broadcast), for a packet that may give way to others.
+    pub async fn broadcast_as(
+        &self,
+        packet: Packet,
+        delivery: Delivery,
+    ) -> Result<Sent, GateError> {
+        let request = GateRequest::Broadcast(packet, delivery);
+        rpc::sent(self.0.gate(request).await)
     }
 
     /// Sends to every session bound to `user`.
     pub async fn send_to_user(&self, user: UserId, packet: Packet) -> Result<Sent, GateError> {
-        rpc::sent(self.0.gate(GateRequest::SendToUser(user, packet)).await)
+        let request = GateRequest::SendToUser(user, packet, Delivery::Critical);
+        rpc::sent(self.0.gate(request).await)
     }
 
     /// Sends to every session in `group`.
     pub async fn send_to_group(&self, group: GroupName, packet: Packet) -> Result<Sent, GateError> {
-        rpc::sent(self.0.gate(GateRequest::SendToGroup(group, packet)).await)
+        let request = GateRequest::SendToGroup(group, packet, Delivery::Critical);
+        rpc::sent(self.0.gate(request).await)
     }
 
     /// Whether a session of this gate lives.

@@ -19,6 +19,7 @@ use crate::admission::{Admission, Place};
 use crate::budget::Budget;
 use crate::bus::{GateInfo, Registration};
 use crate::clock::Clock;
+use crate::dormant::Dormant;
 use crate::limits::Limits;
 use crate::listener::{Endpoint, ListenError, Listener};
 use crate::log_limit::LogLimit;
@@ -30,9 +31,10 @@ use crate::setup::{self, Source};
 use crate::shard::{self, Shard};
 use crate::store::keeper::{self, Keeper};
 use crate::transport::Stream;
+use crate::wrong_tokens::WrongTokens;
 
-/// How often the byte budget is looked after.
-const SHED_EVERY: Duration = Duration::from_millis(50);
+/// How often the byte budget, and sessions that wait, are looked after.
+const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// How long a stop waits for connections that are being set up.
 const FOR_SET_UPS: Duration = Duration::from_millis(500);
 /// Part of the shutdown deadline that is kept for the services, after the clients.
@@ -81,6 +83,8 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         error_log: LogLimit::new(10),
         end_log: LogLimit::new(10),
         accept_log: LogLimit::new(1),
+        dormant: Dormant::default(),
+        wrong_tokens: WrongTokens::default(),
         ending: Ending::default(),
         ready: AtomicBool::new(false),
         stop_by: OnceLock::new(),
@@ -105,7 +109,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         running.services.push(service.register(bus.clone()).await?);
     }
     running.spawn(&home, keeper::heartbeats(inner.clone()));
-    running.spawn(&home, shed(inner.clone()));
+    running.spawn(&home, keep_house(inner.clone()));
     for (i, (socket, endpoint)) in sockets.into_iter().enumerate() {
         let endpoint = Arc::new(endpoint);
         running
@@ -156,16 +160,22 @@ fn announce(endpoint: &Endpoint) {
     );
 }
 
-/// When more bytes wait than the gate may hold, closes the sessions that hold most of
-/// them: in the middle of a frame, or for a socket that takes nothing.
-async fn shed(gate: Arc<GateInner>) {
+/// Looks after sessions that wait to be resumed. When more bytes wait than the gate may
+/// hold, drops what may be dropped, then closes the sessions that hold most: in the middle
+/// of a frame, for a socket that takes nothing, or without a connection.
+async fn keep_house(gate: Arc<GateInner>) {
     loop {
-        tokio::time::sleep(SHED_EVERY).await;
+        tokio::time::sleep(HOUSEKEEPING).await;
+        let now = gate.clock.now();
+        for session in gate.dormant.due(now, &gate.sessions) {
+            session.look_after(now);
+        }
         let mut excess = gate.budget.excess();
         if excess == 0 {
             continue;
         }
         let weigh = |session: LocalSession| {
+            session.shed_droppable();
             let weight = session.core().flow.lock().weight();
             (weight > 0).then_some((weight, session))
         };

@@ -8,7 +8,7 @@ use tidegate_protocol::ws::policy::Policy;
 use tidegate_protocol::ws::upgrade::UpgradeLimits;
 use tidegate_protocol::{Codec, Network, Topic, ws};
 
-use super::{ListenErrorKind, Listener};
+use super::{ListenErrorKind, Listener, Protocol};
 use crate::limits::Limits;
 
 /// What the connections of one listener share.
@@ -18,6 +18,8 @@ pub(crate) struct Endpoint {
     pub(crate) codec: Arc<dyn Codec>,
     pub(crate) limits: Limits,
     pub(crate) v1_error_topic: Option<Topic>,
+    pub(crate) protocol: Protocol,
+    pub(crate) resume_over_plaintext: bool,
     pub(crate) ws: Option<WsEndpoint>,
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
@@ -71,6 +73,8 @@ impl Listener {
             codec: self.codec,
             limits,
             v1_error_topic,
+            protocol: self.protocol,
+            resume_over_plaintext: self.resume_over_plaintext,
             ws,
             tls,
         })

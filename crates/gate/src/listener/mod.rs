@@ -38,7 +38,22 @@ pub struct Listener {
     codec: Arc<dyn Codec>,
     limits: Option<Limits>,
     v1_error_topic: Option<String>,
+    protocol: Protocol,
+    resume_over_plaintext: bool,
     ws: Option<Policy>,
+}
+
+/// Which protocol the clients of a listener speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Protocol {
+    /// Either: the first packet tells. A client that sends none within
+    /// [`Limits::hello_wait`] speaks version 1.
+    #[default]
+    Any,
+    /// Version 1.
+    V1,
+    /// The extended protocol: the first packet must be `$hello`.
+    Extended,
 }
 
 macro_rules! common {
@@ -69,6 +84,19 @@ macro_rules! common {
             /// Limits of this listener's own, in place of the gate's.
             pub fn limits(mut self, limits: Limits) -> Self {
                 self.0.limits = Some(limits);
+                self
+            }
+
+            /// Which protocol its clients speak. By default either.
+            pub fn protocol(mut self, protocol: Protocol) -> Self {
+                self.0.protocol = protocol;
+                self
+            }
+
+            /// Resumes sessions on connections without TLS too: whoever can read the
+            /// traffic can then take a session over. Off.
+            pub fn resume_over_plaintext(mut self, allowed: bool) -> Self {
+                self.0.resume_over_plaintext = allowed;
                 self
             }
 
@@ -145,6 +173,8 @@ impl Listener {
             codec: Arc::new(V1),
             limits: None,
             v1_error_topic: None,
+            protocol: Protocol::Any,
+            resume_over_plaintext: false,
             ws,
         }
     }

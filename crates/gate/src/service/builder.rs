@@ -36,6 +36,8 @@ pub struct Service {
     on_started: Option<Box<dyn AnyHandler>>,
     on_disconnect: Option<Box<dyn AnyHandler>>,
     on_rebound: Option<Box<dyn AnyHandler>>,
+    on_dormant: Option<Box<dyn AnyHandler>>,
+    on_resumed: Option<Box<dyn AnyHandler>>,
     states: States,
     mistake: Option<BuildError>,
 }
@@ -62,6 +64,8 @@ impl Service {
             on_started: None,
             on_disconnect: None,
             on_rebound: None,
+            on_dormant: None,
+            on_resumed: None,
             states: States::default(),
             mistake: None,
         }
@@ -175,6 +179,21 @@ impl Service {
         self
     }
 
+    /// Runs when a session, of whatever client, has lost its connection and waits for its
+    /// client to come back. Packets that are not critical do not reach it now.
+    #[must_use]
+    pub fn on_dormant<Args: 'static>(mut self, handler: impl Handler<Args>) -> Self {
+        self.on_dormant = Some(erase(handler));
+        self
+    }
+
+    /// Runs when the client of a dormant session has come back.
+    #[must_use]
+    pub fn on_resumed<Args: 'static>(mut self, handler: impl Handler<Args>) -> Self {
+        self.on_resumed = Some(erase(handler));
+        self
+    }
+
     /// Binds a session to the instance that gave its first answer.
     #[must_use]
     pub fn sticky(mut self) -> Self {
@@ -248,9 +267,11 @@ impl Service {
             Ok::<_, BuildError>(Some(methods.len() - 1))
         };
         let events = EventHandlers {
-            started: add("on_started", Place::Started, self.on_started)?,
+            started: add("on_started", Place::Other, self.on_started)?,
             disconnect: add("on_disconnect", Place::Disconnect, self.on_disconnect)?,
             rebound: add("on_rebound", Place::Rebound, self.on_rebound)?,
+            dormant: add("on_dormant", Place::Other, self.on_dormant)?,
+            resumed: add("on_resumed", Place::Other, self.on_resumed)?,
         };
         Ok(BuiltService {
             info: InstanceInfo {
@@ -262,6 +283,7 @@ impl Service {
                 methods: declared,
                 policy: self.policy,
                 wants_started: events.started.is_some(),
+                wants_dormancy: events.dormant.is_some() || events.resumed.is_some(),
             },
             methods,
             by_name,
@@ -287,7 +309,7 @@ impl fmt::Debug for Service {
 #[derive(PartialEq, Eq, Clone, Copy)]
 enum Place {
     Method,
-    Started,
+    Other,
     Disconnect,
     Rebound,
 }

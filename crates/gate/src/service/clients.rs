@@ -11,6 +11,7 @@ use tidegate_protocol::{
 };
 
 use crate::bus::gate::{Connected, Sent};
+use crate::session::Delivery;
 use crate::bus::{Bus, GateError, GateReply, GateRequest, SessionOp, SessionReply};
 
 /// For arguments that are checked already, where text would be checked.
@@ -66,8 +67,18 @@ impl Clients {
         topic: impl TryInto<Topic, Error: Into<GateError>>,
         body: impl Into<Bytes>,
     ) -> Result<Sent, GateError> {
+        self.broadcast_as(topic, body, Delivery::Critical).await
+    }
+
+    /// Like [`broadcast`](Self::broadcast), for a packet that may give way to others.
+    pub async fn broadcast_as(
+        &self,
+        topic: impl TryInto<Topic, Error: Into<GateError>>,
+        body: impl Into<Bytes>,
+        delivery: Delivery,
+    ) -> Result<Sent, GateError> {
         let packet = Packet::new(checked(topic)?, body);
-        self.sent(GateRequest::Broadcast(packet)).await
+        self.sent(GateRequest::Broadcast(packet, delivery)).await
     }
 
     /// Which sessions each user has, in the order asked.
@@ -131,8 +142,18 @@ impl ToUser<'_> {
         topic: impl TryInto<Topic, Error: Into<GateError>>,
         body: impl Into<Bytes>,
     ) -> Result<Sent, GateError> {
+        self.send_as(topic, body, Delivery::Critical).await
+    }
+
+    /// Like [`send`](Self::send), for a packet that may give way to others.
+    pub async fn send_as(
+        self,
+        topic: impl TryInto<Topic, Error: Into<GateError>>,
+        body: impl Into<Bytes>,
+        delivery: Delivery,
+    ) -> Result<Sent, GateError> {
         let packet = Packet::new(checked(topic)?, body);
-        let request = GateRequest::SendToUser(self.user?, packet);
+        let request = GateRequest::SendToUser(self.user?, packet, delivery);
         self.clients.sent(request).await
     }
 
@@ -158,8 +179,18 @@ impl ToGroup<'_> {
         topic: impl TryInto<Topic, Error: Into<GateError>>,
         body: impl Into<Bytes>,
     ) -> Result<Sent, GateError> {
+        self.send_as(topic, body, Delivery::Critical).await
+    }
+
+    /// Like [`send`](Self::send), for a packet that may give way to others.
+    pub async fn send_as(
+        self,
+        topic: impl TryInto<Topic, Error: Into<GateError>>,
+        body: impl Into<Bytes>,
+        delivery: Delivery,
+    ) -> Result<Sent, GateError> {
         let packet = Packet::new(checked(topic)?, body);
-        let request = GateRequest::SendToGroup(self.group?, packet);
+        let request = GateRequest::SendToGroup(self.group?, packet, delivery);
         self.clients.sent(request).await
     }
 
@@ -247,8 +278,18 @@ impl SessionHandle {
         topic: impl TryInto<Topic, Error: Into<GateError>>,
         body: impl Into<Bytes>,
     ) -> Result<(), GateError> {
+        self.send_as(topic, body, Delivery::Critical).await
+    }
+
+    /// Like [`send`](Self::send), for a packet that may give way to others.
+    pub async fn send_as(
+        &self,
+        topic: impl TryInto<Topic, Error: Into<GateError>>,
+        body: impl Into<Bytes>,
+        delivery: Delivery,
+    ) -> Result<(), GateError> {
         let packet = Packet::new(checked(topic)?, body);
-        self.done(SessionOp::Send(packet)).await
+        self.done(SessionOp::Send(packet, delivery)).await
     }
 
     /// Queues a packet for the client; waits for room, at most `deadline`.

@@ -65,6 +65,8 @@ pub(super) struct EventHandlers {
     pub(super) started: Option<usize>,
     pub(super) disconnect: Option<usize>,
     pub(super) rebound: Option<usize>,
+    pub(super) dormant: Option<usize>,
+    pub(super) resumed: Option<usize>,
 }
 
 /// A call or an event from its arrival to its end. Dropped early it answers that the
@@ -144,6 +146,8 @@ impl Endpoint for Kit {
             Event::Started => handlers.started,
             Event::Disconnected(_) => handlers.disconnect,
             Event::Rebound { .. } => handlers.rebound,
+            Event::Dormant => handlers.dormant,
+            Event::Resumed => handlers.resumed,
         };
         let (Some(method), false) = (handler, self.0.under_way.is_cut()) else {
             return;

@@ -15,6 +15,7 @@ use tidegate_protocol::{
 
 use super::clients::SessionHandle;
 use crate::bus::gate::Connected;
+use crate::session::Delivery;
 use crate::bus::{Bus, GateError};
 
 /// A session: a snapshot of it, and a handle to it.
@@ -180,6 +181,17 @@ impl Session {
         body: impl Into<Bytes>,
     ) -> Result<(), GateError> {
         self.handle().send(topic, body).await
+    }
+
+    /// Like [`send`](Self::send), for a packet that may give way to others. While the
+    /// session is dormant, what is not critical is refused: [`GateError::Dormant`].
+    pub async fn send_as(
+        &self,
+        topic: impl TryInto<Topic, Error: Into<GateError>>,
+        body: impl Into<Bytes>,
+        delivery: Delivery,
+    ) -> Result<(), GateError> {
+        self.handle().send_as(topic, body, delivery).await
     }
 
     /// Like [`send`](Self::send), the body as JSON.

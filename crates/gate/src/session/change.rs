@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tidegate_protocol::extended::ResumeRefusal;
 use tidegate_protocol::{CloseReason, GroupName, InstanceId, Name, Settings, Snapshot, UserId};
 
 use super::LocalSession;
@@ -55,8 +56,11 @@ impl LocalSession {
         let (user, info) = self.change_info(|info| info.user.take());
         if let Some(user) = user {
             self.core().gate.users.remove(&user, self);
+            let mut flow = self.core().flow.lock();
+            // Who comes back with the token would be somebody else.
+            flow.end_resume(ResumeRefusal::Ended);
             // The listener's bind deadline begins to run.
-            self.core().flow.lock().wake_unless_awake();
+            flow.wake_unless_awake();
         }
         Ok(info)
     }
@@ -190,6 +194,12 @@ impl LocalSession {
         fail_held(&self, held.unwrap_or_default());
         let (used, (packets, bytes)) = {
             let mut flow = core.flow.lock();
+            if flow.is_dormant() {
+                core.gate.dormant.left();
+            }
+            if flow.is_resumable() {
+                core.gate.dormant.remember(core.id, why_gone(reason));
+            }
             let used = flow.take_used();
             let left = flow.end();
             core.gate.budget.publish(&mut flow.published, 0);
@@ -243,10 +253,21 @@ impl LocalSession {
                 | CloseReason::ConnectionLost
                 | CloseReason::Shutdown
                 | CloseReason::Kicked
+                | CloseReason::NotResumed
         ) {
             tracing::debug!(%session, %ip, reason, code, undelivered, "session ended");
         } else if let Some(unlogged) = self.core().gate.end_log.admit() {
             tracing::info!(%session, %ip, reason, code, undelivered, unlogged, "session ended");
         }
+    }
+}
+
+/// What a client is told that comes back for a session that ended so.
+fn why_gone(reason: CloseReason) -> ResumeRefusal {
+    match reason {
+        CloseReason::NotResumed => ResumeRefusal::Expired,
+        CloseReason::ResumeOverflow => ResumeRefusal::Overflowed,
+        CloseReason::TokenStolen => ResumeRefusal::Spent,
+        _ => ResumeRefusal::Ended,
     }
 }

@@ -1,8 +1,10 @@
 //! What a session has whose client speaks the extended protocol: acknowledgements,
 //! heartbeats, and what it takes to be resumed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidegate_protocol::extended::{
     ACK_DELAY, ACK_PACKETS, BadCount, Gap, GapReason, GateControl, Heartbeat, Presented,
     ResumeRefusal, Retained, TokenHash, TokenUpdate, Tokens,
@@ -23,6 +25,13 @@ pub(crate) struct Extended {
     acknowledged: u64,
     /// Since when there are others.
     owes_ack_since: Tick,
+    /// Held while a packet is taken and handed on: two connections that have the session
+    /// one after the other do not hand on at a time.
+    turn: Arc<Mutex<()>>,
+    /// The same for packets that hooks look at.
+    hook_turn: Option<Arc<tokio::sync::Mutex<()>>>,
+    /// Until when a session without a connection waits.
+    dormant_until: Tick,
     /// None: the session ends with its connection.
     resume: Option<Resume>,
 }
@@ -67,6 +76,9 @@ impl Extended {
             gate_ms: ms(heartbeat.gate_ms),
             acknowledged: 0,
             owes_ack_since: Tick::NEVER,
+            turn: Arc::default(),
+            hook_turn: None,
+            dormant_until: Tick::NEVER,
             resume: None,
         }
     }
@@ -106,10 +118,6 @@ impl Extended {
         }
     }
 
-    pub(crate) fn is_resumable(&self) -> bool {
-        self.resume.is_some()
-    }
-
     pub(crate) fn retained_bytes(&self) -> u32 {
         let resume = self.resume.as_ref();
         let bytes = resume.map_or(0, |resume| resume.retained.bytes());
@@ -129,6 +137,13 @@ impl Flow {
             extended.owes_ack_since = extended.owes_ack_since.min(now);
         }
         Some(self.received)
+    }
+
+    /// Puts the packets that hooks look at in order, where the session may change its
+    /// connection meanwhile.
+    pub(crate) fn hook_turn(&mut self) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        let extended = self.extended()?;
+        Some(extended.hook_turn.get_or_insert_default().clone())
     }
 
     /// The count to acknowledge, if it is time to.
@@ -202,24 +217,45 @@ impl Flow {
         }
     }
 
-    /// The connection of `epoch` is lost. Answers for how long the session waits to be
+    /// The connection of `epoch` is lost. Answers until when the session waits to be
     /// resumed; `None` if it does not.
-    pub(crate) fn detach(&mut self, epoch: u32) -> Option<Duration> {
+    pub(crate) fn detach(&mut self, epoch: u32, now: Tick) -> Option<Tick> {
         if !self.is_attached(epoch) || self.phase != Phase::Open {
             return None;
         }
-        let window = self.resume()?.terms.window;
+        let until = now.plus(self.resume()?.terms.window);
         self.next_epoch();
         self.dormant = true;
-        Some(window)
+        if let Some(extended) = self.extended() {
+            extended.dormant_until = until;
+        }
+        Some(until)
     }
 
-    /// A client comes back for the session: who it is, the token it has, what it has
-    /// taken. The connection before it, if there is one, has lost the session then.
+    pub(crate) fn is_resumable(&mut self) -> bool {
+        self.resume().is_some()
+    }
+
+    /// Until when the session waits for its client, if it does.
+    pub(crate) fn dormant_until(&mut self) -> Option<Tick> {
+        match self.dormant && self.phase == Phase::Open {
+            true => Some(self.extended()?.dormant_until),
+            false => None,
+        }
+    }
+
+    /// Puts what is handed on in order, where the session may change its connection.
+    pub(crate) fn turn(&mut self) -> Option<Arc<Mutex<()>>> {
+        Some(self.extended()?.turn.clone())
+    }
+
+    /// A client comes back for the session: the token it has, who it authenticated as,
+    /// whom the session is bound to, what the client has taken. The connection before it, if there is one, has lost the session then.
     pub(crate) fn resume_with(
         &mut self,
         token: &TokenHash,
         user: Option<&UserId>,
+        bound_to: Option<&UserId>,
         received: u64,
         next: TokenHash,
         heartbeat: Heartbeat,
@@ -234,7 +270,9 @@ impl Flow {
             Presented::Spent => return Err(ResumeRefusal::Spent),
             Presented::Unknown => return Err(ResumeRefusal::Unknown),
         }
-        if resume.authenticated.as_ref() != user {
+        // A service may have bound one that came as a guest, to whomever.
+        let authenticated = resume.authenticated.as_ref();
+        if authenticated != user || (user.is_some() && bound_to != user) {
             return Err(ResumeRefusal::WrongUser);
         }
         let again = resume.retained.rewind(received);

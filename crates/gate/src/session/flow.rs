@@ -139,6 +139,11 @@ impl Flow {
         self.received
     }
 
+    /// Counts packets of a client to whom nobody tells the count.
+    pub(crate) fn count_received(&mut self, packets: u64) {
+        self.received += packets;
+    }
+
     pub(crate) fn is_extended(&self) -> bool {
         let rare = self.rare.as_deref();
         rare.is_some_and(|rare| rare.extended.is_some())

@@ -1,7 +1,9 @@
 //! Sessions: logical clients, as the gate holds them.
 //!
 //! - This file: the session and what hooks can do with it.
-//! - [`flow`]: the outbound queue and the calls in flight.
+//! - [`flow`]: the outbound queue and the calls in flight. [`entry`]: what stands in it.
+//! - [`extended`]: what a session has whose client speaks the extended protocol.
+//! - [`resume`]: how it waits for its client, and how the client comes back.
 //! - [`send`]: the way of a packet into the queue, and of an answer.
 //! - [`change`]: bind, unbind, settings, groups, instance bindings; and the end.
 //! - [`table`]: all sessions, users and groups of a gate.
@@ -30,10 +32,14 @@ use crate::shard::Shard;
 use crate::stats::Counters;
 
 pub(crate) mod change;
+pub(crate) mod entry;
+pub(crate) mod extended;
 pub(crate) mod flow;
+pub(crate) mod resume;
 pub(crate) mod send;
 pub(crate) mod table;
 
+pub use entry::Delivery;
 use flow::{Closing, Flow, Phase};
 
 /// A session of this gate, as hooks and the gate's owner see it. Cheap to clone.
@@ -57,7 +63,6 @@ pub(crate) struct Core {
     pub(crate) has_bindings: AtomicBool,
     /// Whether the gate's own code has been told, or is being told, that it began.
     pub(crate) announced: AtomicBool,
-    pub(crate) received: AtomicU64,
     pub(crate) sent: AtomicU64,
 }
 
@@ -137,7 +142,6 @@ impl LocalSession {
             extra: Mutex::new(None),
             has_bindings: AtomicBool::new(false),
             announced: AtomicBool::new(false),
-            received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         }))
     }
@@ -228,7 +232,7 @@ impl LocalSession {
 
     /// Packets received from the client.
     pub fn packets_received(&self) -> u64 {
-        self.0.received.load(Ordering::Relaxed)
+        self.0.flow.lock().received()
     }
 
     /// Packets written to the client's socket.
@@ -263,26 +267,45 @@ impl LocalSession {
 
     /// Whether it lives, and has a connection.
     pub fn connected(&self) -> Connected {
-        match self.0.flow.lock().phase {
+        let flow = self.0.flow.lock();
+        match flow.phase {
+            Phase::Open if flow.is_dormant() => Connected::Dormant,
             Phase::Open => Connected::Attached,
             Phase::Closing(_) | Phase::Ended => Connected::Gone,
         }
     }
 
+    pub(crate) fn is_dormant(&self) -> bool {
+        self.connected() == Connected::Dormant
+    }
+
     /// Closes the session once what is queued now has been written. Answers whether
     /// this call was the one that closed it. Never waits.
     pub fn close(&self, reason: CloseReason) -> bool {
-        self.0.flow.lock().close(Closing {
+        self.close_as(Closing {
             reason,
             finish_calls: false,
         })
     }
 
     pub(crate) fn close_after_calls(&self, reason: CloseReason) {
-        self.0.flow.lock().close(Closing {
+        self.close_as(Closing {
             reason,
             finish_calls: true,
         });
+    }
+
+    fn close_as(&self, closing: Closing) -> bool {
+        let (closed, dormant) = {
+            let mut flow = self.0.flow.lock();
+            (flow.close(closing), flow.is_dormant())
+        };
+        if closed && dormant {
+            // No connection is there to end it.
+            let shard = self.0.at().shard.clone();
+            shard.spawn(self.clone().end(closing.reason, (0, 0)));
+        }
+        closed
     }
 
     /// Changes identity or settings; services called from now on see it.

@@ -32,14 +32,8 @@ impl LocalSession {
         self.enqueue(Entry::Push(packet, delivery))
     }
 
-    /// Like [`send_as`](Self::send_as), but waits for room in the queue, at most
-    /// `deadline`.
-    pub async fn send_wait(
-        &self,
-        packet: Packet,
-        delivery: Delivery,
-        deadline: Duration,
-    ) -> Result<(), GateError> {
+    /// Like [`send`](Self::send), but waits for room in the queue, at most `deadline`.
+    pub async fn send_wait(&self, packet: Packet, deadline: Duration) -> Result<(), GateError> {
         let packet = self.checked(packet)?;
         let queued = async {
             loop {
@@ -47,7 +41,7 @@ impl LocalSession {
                 let changed = room.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                match self.enqueue(Entry::Push(packet.clone(), delivery.clone())) {
+                match self.enqueue(Entry::Push(packet.clone(), Delivery::Critical)) {
                     Err(GateError::QueueFull) => changed.await,
                     done => return done,
                 }
@@ -187,6 +181,19 @@ impl LocalSession {
         match self.checked(packet) {
             Ok(packet) => self.queue_answer(packet),
             Err(error) => self.packet_error(&topic, of, &refused_answer(error)),
+        }
+    }
+
+    /// Drops what may be dropped, for want of memory.
+    pub(crate) fn shed_droppable(&self) {
+        let core = self.core();
+        let mut flow = core.flow.lock();
+        let gone = flow.shed_droppable();
+        let bytes = flow.kept_bytes();
+        core.gate.budget.publish(&mut flow.published, bytes);
+        drop(flow);
+        if gone > 0 {
+            core.counters().dropped.add(gone);
         }
     }
 

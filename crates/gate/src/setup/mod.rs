@@ -3,6 +3,7 @@
 //!
 //! - This file: the task of a connection, and the order of its set-up.
 //! - [`upgrade`]: TLS and the WebSocket upgrade.
+//! - [`hello`]: which protocol the client speaks, and the answer to a `$hello`.
 //! - [`session`]: authentication, and the session's start.
 //! - [`refusal`]: what a client is told whose set-up fails.
 //!
@@ -23,13 +24,16 @@ use tokio::time::{Instant, timeout_at};
 use crate::admission::Place;
 use crate::conn::Connection;
 use crate::gate::GateInner;
+use crate::hooks::Identity;
 use crate::session::{Attachment, LocalSession};
 use crate::transport::{Stream, Transport};
 
+mod hello;
 mod refusal;
 mod session;
 mod upgrade;
 
+use hello::First;
 use upgrade::certificates;
 
 /// Serves one connection, from set-up to end.
@@ -80,7 +84,15 @@ enum Task {
 
 async fn set_up(setup: Setup, source: Source, place: Place) -> Option<Connection> {
     let ready = setup.run(source).await?;
-    Connection::new(ready.io, ready.session, setup.at, 0, ready.early, place)
+    let Ready {
+        io,
+        session,
+        epoch,
+        early,
+    } = ready;
+    Some(Connection::attached(
+        io, session, setup.at, epoch, early, place,
+    ))
 }
 
 impl Future for Task {
@@ -110,6 +122,8 @@ impl Future for Task {
 struct Ready {
     io: Transport,
     session: LocalSession,
+    /// Of this connection, which has the session.
+    epoch: u32,
     early: Vec<u8>,
 }
 
@@ -141,7 +155,15 @@ impl Setup {
             Ok(Err(error)) => return self.failed(CloseReason::Handshake, error),
             Err(late) => return self.failed(CloseReason::SetupTimeout, late),
         };
-        let identity = self.authenticate(certificates(&io), request);
+        let first = match self.first(&mut io, early).await {
+            Ok(first) => first,
+            Err(reason) => {
+                self.failed(reason, reason);
+                return self.refuse(io, reason).await;
+            }
+        };
+        let auth = first.auth();
+        let identity = self.authenticate(certificates(&io), request, auth);
         let identity = match timeout_at(self.deadline, identity).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(reason)) => {
@@ -154,10 +176,33 @@ impl Setup {
             }
         };
         // Cut off, the session is ended, and counted, by what keeps it.
-        let begun = timeout_at(self.deadline, self.begin(identity)).await;
+        let begun = timeout_at(self.deadline, self.open(&mut io, &first, identity)).await;
         match begun.unwrap_or(Err(CloseReason::SetupTimeout)) {
-            Ok(session) => Some(Ready { io, session, early }),
+            Ok((session, epoch)) => Some(Ready {
+                io,
+                session,
+                epoch,
+                early: first.into_early(),
+            }),
             Err(reason) => self.refuse(io, reason).await,
+        }
+    }
+
+    /// The client's session, and the epoch of this connection.
+    async fn open(
+        &self,
+        io: &mut Transport,
+        first: &First,
+        identity: Identity,
+    ) -> Result<(LocalSession, u32), CloseReason> {
+        match first {
+            First::Extended(hello, terms, _) => self.welcome(io, hello, *terms, identity).await,
+            First::V1(_) => {
+                let (unready, _) = self.begin(identity, None).await?;
+                let session = unready.ready();
+                let epoch = session.attach(&self.at, 0);
+                Ok((session, epoch.ok_or(CloseReason::ConnectionLost)?))
+            }
         }
     }
 }

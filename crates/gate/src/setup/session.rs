@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use tidegate_protocol::extended::{Resumption, Terms};
 use tidegate_protocol::ws::upgrade::UpgradeRequest;
 use tidegate_protocol::{CloseReason, SessionId, Snapshot};
 use tokio::time::timeout;
@@ -14,16 +15,16 @@ use crate::hooks::{Credentials, Identity, guarded};
 use crate::session::LocalSession;
 
 /// A session whose set-up goes on: ends if that is cut off.
-struct Unready(Option<LocalSession>);
+pub(super) struct Unready(Option<LocalSession>);
 
 impl Unready {
-    fn session(&self) -> LocalSession {
+    pub(super) fn session(&self) -> LocalSession {
         // Taken only by the methods that consume it.
         #[expect(clippy::expect_used, reason = "see above")]
         self.0.clone().expect("present until consumed")
     }
 
-    fn ready(mut self) -> LocalSession {
+    pub(super) fn ready(mut self) -> LocalSession {
         let session = self.session();
         self.0 = None;
         session
@@ -51,6 +52,7 @@ impl Setup {
         &self,
         certificates: Vec<Bytes>,
         upgrade: Option<Arc<UpgradeRequest>>,
+        hello: Option<Bytes>,
     ) -> Result<Identity, CloseReason> {
         let Some((hook, deadline)) = &self.gate.hooks.authenticate else {
             return Ok(Identity::guest());
@@ -60,7 +62,7 @@ impl Setup {
             network: self.at.endpoint.network(),
             listener: self.at.endpoint.name.clone(),
             upgrade,
-            hello: None,
+            hello,
             certificates,
         };
         let answer = guarded("authenticate", &self.gate, || hook(credentials));
@@ -112,10 +114,17 @@ impl Setup {
         None
     }
 
-    /// Makes the session; ended again if it cannot be bound, or may not start.
-    pub(super) async fn begin(&self, identity: Identity) -> Result<LocalSession, CloseReason> {
+    /// Makes the session; ended again if it cannot be bound, or may not start. With terms
+    /// it speaks the extended protocol; then it says how to resume it.
+    pub(super) async fn begin(
+        &self,
+        identity: Identity,
+        terms: Option<Terms>,
+    ) -> Result<(Unready, Option<Resumption>), CloseReason> {
         let unready = Unready(Some(self.new_session(identity.settings)));
         let session = unready.session();
+        let user = identity.user.as_ref();
+        let resumption = terms.and_then(|terms| self.extend(&session, terms, user));
         if let Some(user) = identity.user
             && let Err(error) = session.bind(user).await
         {
@@ -128,6 +137,6 @@ impl Setup {
             unready.end(reason);
             return Err(reason);
         }
-        Ok(unready.ready())
+        Ok((unready, resumption))
     }
 }

@@ -1,0 +1,159 @@
+//! A session that outlives its connection: how it waits for its client, and how the
+//! client comes back.
+
+use std::sync::Arc;
+
+use tidegate_protocol::extended::{Heartbeat, ResumeRefusal, ResumeRequest, TokenHash};
+use tidegate_protocol::{CloseReason, ErrorCode, UserId};
+
+use super::extended::Resumed;
+use super::{Attachment, LocalSession};
+use crate::bus::{Event, EventTarget};
+use crate::clock::Tick;
+use crate::gate::GateInner;
+use crate::token::{self, NewToken};
+
+/// Who comes back, with what.
+pub(crate) struct Claim<'a> {
+    pub(crate) request: &'a ResumeRequest,
+    /// As whom the client authenticated just now.
+    pub(crate) user: Option<&'a UserId>,
+    pub(crate) heartbeat: Heartbeat,
+}
+
+/// A session that its client has come back for.
+pub(crate) struct Taken {
+    pub(crate) session: LocalSession,
+    pub(crate) resumed: Resumed,
+    pub(crate) token: NewToken,
+}
+
+impl LocalSession {
+    /// The connection of this epoch is lost. Answers whether the session waits for its
+    /// client to come back.
+    pub(crate) fn wait_for_client(&self, epoch: u32) -> bool {
+        let core = self.core();
+        let gate = &core.gate;
+        if gate.is_stopping() || !gate.dormant.has_room(gate.limits.max_dormant) {
+            return false;
+        }
+        let now = gate.clock.now();
+        let look_at = {
+            let mut flow = core.flow.lock();
+            let Some(until) = flow.detach(epoch, now) else {
+                return false;
+            };
+            flow.held = 0;
+            let bytes = flow.kept_bytes();
+            gate.budget.publish(&mut flow.published, bytes);
+            until.min(flow.first_deadline())
+        };
+        gate.dormant.entered();
+        gate.dormant.look_at(look_at, self.id());
+        core.counters().dormant.add(1);
+        self.tell(Event::Dormant);
+        true
+    }
+
+    /// Looks after a session that is dormant: its calls, and itself, may have expired.
+    pub(crate) fn look_after(&self, now: Tick) {
+        let core = self.core();
+        let (until, expired) = {
+            let mut flow = core.flow.lock();
+            let Some(until) = flow.dormant_until() else {
+                // It was resumed, or has ended.
+                return;
+            };
+            (until, flow.expire_calls(now))
+        };
+        for call in expired {
+            let error = ErrorCode::OUTCOME_UNKNOWN.into();
+            self.packet_error(&call.topic, call.packet, &error);
+        }
+        if until <= now {
+            self.close(CloseReason::NotResumed);
+            return;
+        }
+        let first = core.flow.lock().first_deadline();
+        core.gate.dormant.look_at(until.min(first), self.id());
+    }
+
+    /// Tells the services that ask for it. In its place between the client's packets,
+    /// whichever connection took them.
+    fn tell(&self, event: Event) {
+        let turn = self.core().flow.lock().turn();
+        let _turn = turn.as_ref().map(|turn| turn.lock());
+        let bus = &self.core().gate.bus;
+        bus.event(EventTarget::WhoAsked, self.snapshot(), event);
+    }
+}
+
+impl GateInner {
+    /// Gives a client its session back, on a connection at `at`. The one that it had
+    /// before, if it is still there, has lost the session then.
+    pub(crate) fn resume(
+        &self,
+        claim: &Claim<'_>,
+        at: &Arc<Attachment>,
+    ) -> Result<Taken, ResumeRefusal> {
+        let (id, secret) = token::parse(&claim.request.token).ok_or(ResumeRefusal::Unknown)?;
+        let Some(session) = self.sessions.get(id) else {
+            return Err(self.dormant.why_gone(id));
+        };
+        let next = NewToken::new(id);
+        let was_dormant = session.is_dormant();
+        let resumed = session.take_up(claim, &secret, next.hash, at);
+        match resumed {
+            Ok(resumed) => {
+                if was_dormant {
+                    self.dormant.left();
+                    session.tell(Event::Resumed);
+                }
+                Ok(Taken {
+                    session,
+                    resumed,
+                    token: next,
+                })
+            }
+            Err(refusal) => {
+                if refusal == ResumeRefusal::Spent {
+                    tracing::warn!(session = %id, "a resume token was presented again after it was replaced; the session is ended");
+                    self.dormant.remember(id, ResumeRefusal::Spent);
+                    session.close(CloseReason::TokenStolen);
+                }
+                Err(refusal)
+            }
+        }
+    }
+}
+
+impl LocalSession {
+    fn take_up(
+        &self,
+        claim: &Claim<'_>,
+        secret: &TokenHash,
+        next: TokenHash,
+        at: &Arc<Attachment>,
+    ) -> Result<Resumed, ResumeRefusal> {
+        let core = self.core();
+        let user = self.user();
+        let mut flow = core.flow.lock();
+        let resumed = flow.resume_with(
+            secret,
+            claim.user,
+            user.as_ref(),
+            claim.request.received,
+            next,
+            claim.heartbeat,
+        )?;
+        core.at.store(at.clone());
+        let endpoint = &at.endpoint;
+        let unfit = flow.refit(&*endpoint.codec, endpoint.limits.max_packet_size);
+        let bytes = flow.kept_bytes();
+        core.gate.budget.publish(&mut flow.published, bytes);
+        drop(flow);
+        core.counters().dropped.add(unfit);
+        core.counters().resumed.add(1);
+        Ok(resumed)
+    }
+}

@@ -1,0 +1,319 @@
+//! Which protocol a client speaks: its first packet tells.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_protocol::extended::{
+    GateControl, HELLO, Hello, Offer, RESUME, Refused, ResumeRefusal, Resumption, Terms, Welcome,
+};
+use tidegate_protocol::ws::encode_pong;
+use tidegate_protocol::{CloseReason, Packet, UserId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+
+use super::Setup;
+use crate::conn::wire::{Item, Wire};
+use crate::hooks::Identity;
+use crate::listener::Protocol;
+use crate::session::LocalSession;
+use crate::session::extended::{Extended, Retention};
+use crate::session::resume::Claim;
+use crate::token::NewToken;
+use crate::transport::Transport;
+
+/// What a client turned out to speak.
+pub(super) enum First {
+    /// Version 1, and the bytes that came so far.
+    V1(Vec<u8>),
+    /// The extended protocol, and the bytes behind its `$hello`.
+    Extended(Box<Hello>, Terms, Vec<u8>),
+}
+
+impl First {
+    /// What an authenticate hook is shown of a `$hello`.
+    pub(super) fn auth(&self) -> Option<Bytes> {
+        match self {
+            Self::V1(_) => None,
+            Self::Extended(hello, ..) => {
+                let auth = hello.auth.as_ref()?;
+                Some(Bytes::copy_from_slice(auth.get().as_bytes()))
+            }
+        }
+    }
+
+    /// Bytes that came and are not served yet.
+    pub(super) fn into_early(self) -> Vec<u8> {
+        match self {
+            Self::V1(early) | Self::Extended(_, _, early) => early,
+        }
+    }
+}
+
+impl Setup {
+    /// Finds out what the client speaks. On a listener for both kinds it waits for the
+    /// first packet, for a while.
+    pub(super) async fn first(
+        &self,
+        io: &mut Transport,
+        early: Vec<u8>,
+    ) -> Result<First, CloseReason> {
+        let endpoint = &self.at.endpoint;
+        let wait = match endpoint.protocol {
+            Protocol::V1 => return Ok(First::V1(early)),
+            Protocol::Any => (Instant::now() + endpoint.limits.hello_wait).min(self.deadline),
+            Protocol::Extended => self.deadline,
+        };
+        let mut seen = Seen::new(Wire::new(endpoint), early);
+        let found = timeout_at(wait, seen.first_packet(self, io)).await;
+        let found = match found {
+            Ok(found) => found.map_err(|_| CloseReason::ConnectionLost)?,
+            Err(_) if Instant::now() >= self.deadline => return Err(CloseReason::SetupTimeout),
+            Err(_) => None,
+        };
+        let is_hello = |packet: &Packet| packet.topic.as_str() == HELLO;
+        let hello = match found.filter(is_hello) {
+            Some(packet) => Hello::read(&packet.body).map_err(|error| {
+                self.failed(CloseReason::ExtendedProtocol, error);
+                CloseReason::ExtendedProtocol
+            })?,
+            // Whatever came, version 1 has an answer to it.
+            None if endpoint.protocol == Protocol::Any => return Ok(First::V1(seen.bytes)),
+            None => return Err(CloseReason::ExtendedProtocol),
+        };
+        let offer = Offer {
+            heartbeat_timeout: endpoint.limits.heartbeat_timeout,
+            resume: self.retention().is_some(),
+        };
+        let terms = offer.answer(&hello).ok_or(CloseReason::NoCommonVersion)?;
+        let behind = seen.bytes.split_off(seen.done);
+        Ok(First::Extended(Box::new(hello), terms, behind))
+    }
+
+    /// How much is kept of sessions of this connection; `None` if none is resumed.
+    fn retention(&self) -> Option<Retention> {
+        let endpoint = &self.at.endpoint;
+        let limits = &endpoint.limits;
+        let secret = endpoint.tls.is_some() || endpoint.resume_over_plaintext;
+        Some(Retention {
+            window: limits.resume_window.filter(|_| secret)?,
+            packets: limits.resume_packets,
+            bytes: limits.resume_bytes,
+        })
+    }
+
+    /// Goes on with the session that the client came back for, or begins one, and tells
+    /// the client which.
+    pub(super) async fn welcome(
+        &self,
+        io: &mut Transport,
+        hello: &Hello,
+        terms: Terms,
+        identity: Identity,
+    ) -> Result<(LocalSession, u32), CloseReason> {
+        let mut refused = None;
+        if let Some(request) = &hello.resume {
+            let claim = Claim {
+                request,
+                user: identity.user.as_ref(),
+                heartbeat: terms.heartbeat,
+            };
+            match self.claim(&claim) {
+                Ok(back) => return self.welcome_back(io, back, terms).await,
+                Err(why) => refused = Some(why),
+            }
+        }
+        if let Some(why) = refused {
+            self.at.shard.counters.not_resumed.add(1);
+            tracing::debug!(ip = %self.peer.ip(), why = why.name(), "not resumed");
+        }
+        let (unready, resume) = self.begin(identity, Some(terms)).await?;
+        let welcome = Welcome {
+            resume,
+            refused: refused.map(Refused::from),
+            ..self.describe(&unready.session(), terms)
+        };
+        self.tell(io, welcome).await?;
+        let session = unready.ready();
+        let epoch = session.attach(&self.at, 0);
+        Ok((session, epoch.ok_or(CloseReason::ConnectionLost)?))
+    }
+
+    /// Looks whether the client may have the session back that it asks for.
+    fn claim(&self, claim: &Claim<'_>) -> Result<Back, ResumeRefusal> {
+        let retention = self.retention().ok_or(ResumeRefusal::NotHere)?;
+        let ip = self.peer.ip();
+        if !self.gate.wrong_tokens.may_try(ip, self.gate.clock.now()) {
+            return Err(ResumeRefusal::TooMany);
+        }
+        let taken = self.gate.resume(claim, &self.at);
+        if matches!(taken, Err(ResumeRefusal::Unknown | ResumeRefusal::Spent)) {
+            self.gate.wrong_tokens.failed(ip, self.gate.clock.now());
+        }
+        let taken = taken?;
+        let here = (ip.to_canonical(), self.at.endpoint.network());
+        taken.session.change_info(|info| (info.ip, info.network) = here);
+        Ok(Back {
+            epoch: Some(taken.resumed.epoch),
+            received: taken.resumed.received,
+            session: taken.session,
+            resumption: resumption(taken.token, retention.window),
+        })
+    }
+
+    async fn welcome_back(
+        &self,
+        io: &mut Transport,
+        mut back: Back,
+        terms: Terms,
+    ) -> Result<(LocalSession, u32), CloseReason> {
+        let welcome = Welcome {
+            resumed: true,
+            received: back.received,
+            resume: Some(back.resumption.clone()),
+            ..self.describe(&back.session, terms)
+        };
+        self.tell(io, welcome).await?;
+        let epoch = back.epoch.take().unwrap_or_default();
+        Ok((back.session.clone(), epoch))
+    }
+
+    /// What the client is told of a session, but for how to resume it.
+    fn describe(&self, session: &LocalSession, terms: Terms) -> Welcome {
+        let info = session.snapshot();
+        let endpoint = &self.at.endpoint;
+        Welcome {
+            version: terms.version,
+            gate: info.gate.to_string(),
+            session: info.id.to_string(),
+            user: info.user.as_ref().map(|user| user.as_str().to_owned()),
+            capabilities: match terms.resume {
+                true => vec![RESUME.to_owned()],
+                false => Vec::new(),
+            },
+            heartbeat: terms.heartbeat,
+            max_packet: u32::try_from(endpoint.limits.max_packet_size).unwrap_or(u32::MAX),
+            resume: None,
+            resumed: false,
+            refused: None,
+            received: 0,
+        }
+    }
+
+    /// Lets a session speak the extended protocol, from before its first packet on.
+    pub(super) fn extend(&self, session: &LocalSession, terms: Terms, user: Option<&UserId>) -> Option<Resumption> {
+        let mut extended = Extended::new(terms.heartbeat);
+        let mut told = None;
+        if let Some(retention) = self.retention().filter(|_| terms.resume) {
+            let token = NewToken::new(session.id());
+            extended = extended.resumable(token.hash, user.cloned(), retention);
+            told = Some(resumption(token, retention.window));
+        }
+        session.core().flow.lock().set_extended(extended);
+        told
+    }
+
+    /// Writes the `$welcome`.
+    async fn tell(&self, io: &mut Transport, welcome: Welcome) -> Result<(), CloseReason> {
+        let endpoint = &self.at.endpoint;
+        let packet = GateControl::Welcome(Box::new(welcome)).packet();
+        let mut out = Vec::new();
+        Wire::new(endpoint).encode(&*endpoint.codec, &packet, &mut out);
+        let written = async {
+            io.write_all(&out).await?;
+            io.flush().await
+        };
+        written.await.map_err(|_| CloseReason::ConnectionLost)
+    }
+}
+
+fn resumption(token: NewToken, window: Duration) -> Resumption {
+    Resumption {
+        token: token.text,
+        window_ms: window.as_millis() as u64,
+    }
+}
+
+/// A session that its client has come back for. If it is not told so, the session waits
+/// again.
+struct Back {
+    session: LocalSession,
+    /// None: the connection has it.
+    epoch: Option<u32>,
+    received: u64,
+    resumption: Resumption,
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        if let Some(epoch) = self.epoch
+            && !self.session.wait_for_client(epoch)
+        {
+            let shard = self.session.core().at().shard.clone();
+            shard.spawn(self.session.clone().end(CloseReason::ConnectionLost, (0, 0)));
+        }
+    }
+}
+
+/// What has come of a client so far.
+struct Seen {
+    wire: Wire,
+    /// All of it, but for pings that have been answered.
+    bytes: Vec<u8>,
+    /// A copy that the decoder reads, and may change.
+    input: Vec<u8>,
+    /// How much of `bytes` has been decoded.
+    done: usize,
+}
+
+impl Seen {
+    fn new(wire: Wire, early: Vec<u8>) -> Self {
+        Self {
+            wire,
+            input: early.clone(),
+            bytes: early,
+            done: 0,
+        }
+    }
+
+    /// Reads up to the first packet. `None` if there is none that can be read: whoever
+    /// serves the client then finds out again why.
+    async fn first_packet(
+        &mut self,
+        setup: &Setup,
+        io: &mut Transport,
+    ) -> io::Result<Option<Packet>> {
+        let endpoint = &setup.at.endpoint;
+        let mut chunk = vec![0; endpoint.limits.read_buffer];
+        loop {
+            while !self.input.is_empty() {
+                let Ok((used, item)) = self.wire.next(endpoint, &mut self.input) else {
+                    return Ok(None);
+                };
+                self.input.drain(..used);
+                self.done += used;
+                match item {
+                    Item::Packet(packet) => return Ok(Some(packet)),
+                    Item::Ping(payload) if !self.wire.in_progress() => {
+                        self.bytes.drain(..self.done);
+                        self.done = 0;
+                        let mut pong = Vec::new();
+                        encode_pong(&mut pong, &payload);
+                        io.write_all(&pong).await?;
+                        io.flush().await?;
+                    }
+                    Item::Ping(_) | Item::Quiet => {}
+                    Item::Close(_) => return Ok(None),
+                    Item::Partial if used == 0 => break,
+                    Item::Partial => {}
+                }
+            }
+            let n = io.read(&mut chunk).await?;
+            if n == 0 {
+                return Ok(None);
+            }
+            self.bytes.extend_from_slice(&chunk[..n]);
+            self.input.extend_from_slice(&chunk[..n]);
+        }
+    }
+}
