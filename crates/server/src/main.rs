@@ -9,6 +9,7 @@
 //! - [`demo`]: `tidegate demo`, and what it prints. [`page`]: its status page.
 //! - [`admin`]: `/healthz` and `/readyz`. [`http`]: the small HTTP server of both.
 //! - [`echo`], [`chat`]: the services that the binary brings with it.
+//! - [`secret`]: text that no log shows.
 //! - [`connect`]: `tidegate connect`, the client.
 //!
 //! Exit codes of `demo` and `serve`: 0 after an orderly stop, 1 when the gate cannot start
@@ -26,6 +27,8 @@ mod http;
 mod logging;
 mod page;
 mod run;
+#[allow(dead_code, reason = "used where the configuration has keys and tokens")]
+mod secret;
 
 use std::ffi::OsString;
 use std::fmt::Display;
