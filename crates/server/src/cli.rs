@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::file::{self, ConfigError};
-use crate::config::{BuiltIn, Config, LogConfig, LogFormat, LogLevel, TcpConfig, WebSocketConfig};
+use crate::config::{BuiltIn, Given, LogFormat, LogLevel, Mistakes, Sources, environment};
 use crate::connect::ConnectArgs;
+use crate::secret::Secret;
 
 /// Long-connection gateway: TCP and WebSocket clients in front, services behind
 #[derive(Debug, Parser)]
@@ -99,9 +99,8 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    from: ConfigArgs,
 
     /// The gate's id: 1 to 64 of A-Z a-z 0-9 _ -; random where none is given
     #[arg(long, value_name = "ID")]
@@ -109,7 +108,7 @@ pub(crate) struct ServeArgs {
 
     /// Threads that serve connections; one per core where none is given
     #[arg(long, value_name = "NUMBER")]
-    shards: Option<usize>,
+    shards: Option<String>,
 
     /// Where TCP clients connect; may be given several times. The first one takes the place
     /// of the address in the file's first [[tcp]], and so on; more are added, without TLS
@@ -132,6 +131,19 @@ pub(crate) struct ServeArgs {
     log: LogArgs,
 }
 
+/// Where a configuration comes from.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Sets any key, as in --set limits.read_buffer=4096 or --set tcp.0.name=players; may be
+    /// given several times. Others on this machine can see flags: give secrets in files
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Secret>,
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct LogArgs {
     /// How log lines look (they go to standard error)
@@ -144,59 +156,68 @@ pub(crate) struct LogArgs {
 }
 
 impl LogArgs {
-    /// What is given wins over `config`.
-    pub(crate) fn over(self, config: LogConfig) -> LogConfig {
-        LogConfig {
-            format: self.log_format.or(config.format),
-            level: self.log_level.or(config.level),
+    /// What was given.
+    pub(crate) fn given(self) -> impl Iterator<Item = Given> {
+        let format = self
+            .log_format
+            .map(|format| word("--log-format", "log.format", format));
+        let level = self
+            .log_level
+            .map(|level| word("--log-level", "log.level", level));
+        format.into_iter().chain(level)
+    }
+}
+
+impl ConfigArgs {
+    /// File, environment, and `flags` with what `--set` says over them.
+    pub(crate) fn sources(self, mut flags: Vec<Given>) -> Result<Sources, Mistakes> {
+        for set in &self.set {
+            flags.push(Given::set(set)?);
         }
+        Ok(Sources {
+            file: self.config,
+            environment: environment(),
+            flags,
+        })
     }
 }
 
 impl ServeArgs {
-    /// Defaults, file and flags together, checked.
-    pub(crate) fn config(self) -> Result<Config, ConfigError> {
-        let mut config = match &self.config {
-            Some(file) => file::read(file)?,
-            None => Config::default(),
-        };
-        config.id = self.id.or(config.id);
-        config.shards = self.shards.or(config.shards);
-        config.admin.address = self.admin.or(config.admin.address);
-        config.log = self.log.over(config.log);
-        if !self.services.is_empty() {
-            config.services = self.services;
-        }
-        for (i, address) in self.tcp.into_iter().enumerate() {
-            match config.tcp.get_mut(i) {
-                Some(tcp) => tcp.address = address,
-                None => config.tcp.push(TcpConfig {
-                    address,
-                    ..TcpConfig::default()
-                }),
+    /// File, environment and flags.
+    pub(crate) fn sources(self) -> Result<Sources, Mistakes> {
+        let mut flags = Vec::new();
+        let one = |flag, key, value: Option<String>| value.map(|v| Given::new(flag, key, v));
+        flags.extend(one("--id", "id", self.id));
+        flags.extend(one("--shards", "shards", self.shards));
+        flags.extend(one("--admin", "admin.address", self.admin));
+        for (flag, kind, addresses) in [("--tcp", "tcp", self.tcp), ("--ws", "websocket", self.ws)]
+        {
+            for (i, address) in addresses.into_iter().enumerate() {
+                flags.push(Given::new(flag, &format!("{kind}.{i}.address"), address));
             }
         }
-        for (i, address) in self.ws.into_iter().enumerate() {
-            match config.websocket.get_mut(i) {
-                Some(ws) => ws.address = address,
-                None => config.websocket.push(WebSocketConfig {
-                    address,
-                    ..WebSocketConfig::default()
-                }),
+        for (i, service) in self.services.into_iter().enumerate() {
+            if i == 0 {
+                flags.push(Given::new("--service", "services", "[]"));
             }
+            flags.push(word("--service", &format!("services.{i}"), service));
         }
-        // The file has been checked; what is wrong now came with the flags.
-        config.check().map_err(ConfigError::InFlags)?;
-        if config.tcp.is_empty() && config.websocket.is_empty() {
-            return Err(ConfigError::NoListener);
-        }
-        Ok(config)
+        flags.extend(self.log.given());
+        self.from.sources(flags)
     }
+}
+
+/// One of a few words, which clap has read already.
+fn word(flag: &'static str, key: &str, value: impl ValueEnum) -> Given {
+    let word = value.to_possible_value();
+    let word = word.map(|word| word.get_name().to_owned());
+    Given::new(flag, key, word.unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Loaded;
 
     #[test]
     fn the_command_line_is_well_declared() {
@@ -227,17 +248,17 @@ mod tests {
         let Some(Command::Serve(serve)) = Cli::parse_from(args).command else {
             panic!("not serve");
         };
-        let config = serve.config().unwrap();
+        let config = Loaded::load(&serve.sources().unwrap()).unwrap().config;
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(config.id.as_deref(), Some("b"));
+        assert_eq!(config.id.unwrap().as_str(), "b");
         assert_eq!(config.shards, Some(3));
         assert_eq!(config.services, [BuiltIn::Echo]);
-        assert_eq!(config.log.level, Some(LogLevel::Debug));
+        assert_eq!(config.log.level, LogLevel::Debug);
         assert_eq!(config.tcp.len(), 2);
         let tls = config.tcp[0].tls.as_ref().unwrap();
-        assert_eq!(config.tcp[0].address, "b:2");
+        assert_eq!(config.tcp[0].address.as_str(), "b:2");
         assert_eq!(
-            tls.cert,
+            tls.cert.0,
             file.parent().unwrap().join("c"),
             "beside the file"
         );

@@ -5,32 +5,30 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::cli::DemoArgs;
-use crate::config::file::{ConfigError, KeyPath};
-use crate::config::value::Time;
-use crate::config::{
-    AdminConfig, BuiltIn, Config, GateLimitsConfig, LimitsConfig, LogConfig, TcpConfig,
-    WebSocketConfig, check_address,
-};
+use crate::config::problem::{KeyPath, Origin, Problem};
+use crate::config::value::text::HttpAddress;
+use crate::config::{Given, Loaded, Mistakes, Sources};
 use crate::logging;
 use crate::page::Page;
 use crate::run::{self, RunError};
 
 /// How long a silent TCP client stays. The version 1 protocol has no ping, and people who
 /// chat by hand are slower than the minute that clients are given otherwise.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: &str = "1h";
 
 /// Runs the demo until a signal comes.
 pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
-    let log = args.log.over(LogConfig::default());
-    let page = args.page.clone();
-    let config = config(args);
-    config.check().map_err(ConfigError::InFlags)?;
-    check_address(&page, &KeyPath::new().key("page")).map_err(ConfigError::InFlags)?;
-    logging::start(log);
-    let admin = config.admin.address.clone();
+    let page = HttpAddress::new(&args.page).map_err(|expected| {
+        let origin = Origin::Flag("--page".to_owned());
+        let what = format!("found {:?}, expected {expected}", args.page);
+        Mistakes::from(Problem::new(&origin, &KeyPath::new(), what))
+    })?;
+    let config = Loaded::load(&sources(args))?.config;
+    logging::start(config.log.clone());
+    let admin = config.admin.address.as_ref();
+    let admin = admin.map(|address| address.as_str().to_owned());
     run::until_signal(config.gate(), admin, |gate, admin| {
         // It has these: they were bound, or it would not have started.
         let (tcp, ws) = (gate.address(0), gate.address(1));
@@ -42,7 +40,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
             admin: format!("http://{}", shown(admin)),
         };
         let served = Page::new(&found, gate.gate().clone());
-        let server = run::bind_http("page", &page, served.handler())?;
+        let server = run::bind_http("page", page.as_str(), served.handler())?;
         let text = found.text(server.address());
         // Whoever closed standard output does not want to read it.
         let _ = io::stdout().write_all(text.as_bytes());
@@ -52,33 +50,32 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
     .await
 }
 
-/// Every service, and no limit on what one address may do.
-fn config(args: DemoArgs) -> Config {
-    Config {
-        services: vec![BuiltIn::Echo, BuiltIn::Chat],
-        gate: GateLimitsConfig {
-            max_connections_per_address: Some(usize::MAX),
-            ..GateLimitsConfig::default()
-        },
-        tcp: vec![TcpConfig {
-            address: args.tcp,
-            v1_error_topic: Some(args.v1_error_topic.clone()),
-            limits: LimitsConfig {
-                heartbeat_timeout: Some(Time(PATIENCE)),
-                ..LimitsConfig::default()
-            },
-            ..TcpConfig::default()
-        }],
-        websocket: vec![WebSocketConfig {
-            address: args.ws,
-            v1_error_topic: Some(args.v1_error_topic),
-            origins: (!args.ws_origin.is_empty()).then_some(args.ws_origin),
-            ..WebSocketConfig::default()
-        }],
-        admin: AdminConfig {
-            address: Some(args.admin),
-        },
-        ..Config::default()
+/// Every service, and no limit on what one address may do. No file, no environment: the demo
+/// is the same everywhere.
+fn sources(args: DemoArgs) -> Sources {
+    let topic = args.v1_error_topic;
+    let mut flags = vec![
+        Given::new("demo", "services", "echo,chat"),
+        Given::new(
+            "demo",
+            "gate.max_connections_per_address",
+            i64::MAX.to_string(),
+        ),
+        Given::new("--tcp", "tcp.0.address", args.tcp),
+        Given::new("--v1-error-topic", "tcp.0.v1_error_topic", &topic),
+        Given::new("demo", "tcp.0.limits.heartbeat_timeout", PATIENCE),
+        Given::new("--ws", "websocket.0.address", args.ws),
+        Given::new("--v1-error-topic", "websocket.0.v1_error_topic", &topic),
+        Given::new("--admin", "admin.address", args.admin),
+    ];
+    for (i, origin) in args.ws_origin.into_iter().enumerate() {
+        let key = format!("websocket.0.origins.{i}");
+        flags.push(Given::new("--ws-origin", &key, origin));
+    }
+    flags.extend(args.log.given());
+    Sources {
+        flags,
+        ..Sources::default()
     }
 }
 

@@ -66,10 +66,7 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         let done = match command {
             Command::Demo(args) => demo::run(args).await,
-            Command::Serve(args) => match args.config() {
-                Ok(config) => run::serve(config).await,
-                Err(error) => Err(error.into()),
-            },
+            Command::Serve(args) => run::serve(args).await,
             Command::Connect(args) => return connect::run(args).await,
         };
         match done {
@@ -79,14 +76,15 @@ fn main() -> ExitCode {
     })
 }
 
-/// Says in one line why it ends.
+/// Says why it ends, one line for each reason.
 fn fail(code: u8, why: impl Display) -> ExitCode {
-    let line: String = why
-        .to_string()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    // Whoever closed standard error does not want to know.
-    let _ = writeln!(std::io::stderr(), "tidegate: {line}");
+    for line in why.to_string().lines() {
+        let line: String = line
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        // Whoever closed standard error does not want to know.
+        let _ = writeln!(std::io::stderr(), "tidegate: {line}");
+    }
     ExitCode::from(code)
 }

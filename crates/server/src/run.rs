@@ -10,8 +10,8 @@ use tidegate::{GateBuilder, RunningGate, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::Admin;
-use crate::config::Config;
-use crate::config::file::ConfigError;
+use crate::cli::ServeArgs;
+use crate::config::{Loaded, Mistakes, check};
 use crate::http::HttpServer;
 use crate::{descriptors, logging};
 
@@ -22,7 +22,7 @@ const OVERTIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] Mistakes),
     #[error("cannot start: {0}")]
     Start(#[from] StartError),
     #[error("cannot start: {what} on {address}: {why}")]
@@ -48,9 +48,17 @@ impl RunError {
 }
 
 /// `tidegate serve`.
-pub(crate) async fn serve(config: Config) -> Result<(), RunError> {
-    logging::start(config.log);
-    let admin = config.admin.address.clone();
+pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
+    let Loaded {
+        config, warnings, ..
+    } = Loaded::load(&args.sources()?)?;
+    check::has_listener(&config).map_err(Mistakes::from)?;
+    logging::start(config.log.clone());
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let admin = config.admin.address.as_ref();
+    let admin = admin.map(|address| address.as_str().to_owned());
     until_signal(config.gate(), admin, |_, _| Ok(())).await
 }
 
