@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::command::ConfigCommand;
 use crate::config::{BuiltIn, Given, LogFormat, LogLevel, Mistakes, Sources, environment};
 use crate::connect::ConnectArgs;
 use crate::secret::Secret;
@@ -21,6 +22,7 @@ const AFTER_HELP: &str = "\
 Examples:
   tidegate                                      the demo: echo and chat on this machine
   tidegate connect tcp://127.0.0.1:3653         talk to it
+  tidegate config init                          write tidegate.toml
   tidegate serve --config tidegate.toml         run a gate
   tidegate serve --tcp 0.0.0.0:3653 --service echo
 
@@ -33,14 +35,18 @@ pub(crate) enum Command {
     /// Run a gate, as a configuration file and flags say
     #[command(after_help = SERVE_AFTER_HELP)]
     Serve(ServeArgs),
+    /// Write, check or print a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Connect to a gate, and talk to it by hand or from a script
     #[command(after_help = CONNECT_AFTER_HELP)]
     Connect(ConnectArgs),
 }
 
 const SERVE_AFTER_HELP: &str = "\
-Flags win over the file, the file wins over the defaults. A key that is unknown or wrong
-stops the start, and is named with its line.
+Flags win over the environment (TIDEGATE__LIMITS__READ_BUFFER=4096), the environment over the
+file, the file over the defaults. A key that is unknown or wrong stops the start, and is named
+with its place; tidegate config check tells all mistakes without starting.
 
 The only services that this version can serve are those it brings with it (--service, or
 services = [\"echo\", \"chat\"] in the file). Services in other processes need the NATS bus,

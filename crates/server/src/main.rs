@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - [`cli`]: what can be typed.
-//! - [`config`]: the configuration of `tidegate serve`, one typed model.
+//! - [`config`]: the configuration of `tidegate serve`, one typed model, and `tidegate config`.
 //! - [`run`]: runs a gate from its start to its orderly stop. [`logging`], [`descriptors`]:
 //!   what it sets up first.
 //! - [`demo`]: `tidegate demo`, and what it prints. [`page`]: its status page.
@@ -67,6 +67,7 @@ fn main() -> ExitCode {
         let done = match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => run::serve(args).await,
+            Command::Config(command) => return config::command::run(command),
             Command::Connect(args) => return connect::run(args).await,
         };
         match done {

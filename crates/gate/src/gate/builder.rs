@@ -192,6 +192,18 @@ impl GateBuilder {
 
     // --- start
 
+    /// Checks what [`start`](Self::start) would find wrong before it listens: id, limits,
+    /// listeners, certificates. Opens no socket.
+    pub fn check(&self) -> Result<(), StartError> {
+        self.gate_id()?;
+        self.limits.check()?;
+        self.gate_limits.check()?;
+        for listener in &self.listeners {
+            listener.clone().without_socket(&self.limits)?;
+        }
+        Ok(())
+    }
+
     /// Starts the gate: checks everything, registers the services, then listens.
     pub async fn start(self) -> Result<RunningGate, StartError> {
         super::run::start(self, Handle::current()).await

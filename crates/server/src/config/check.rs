@@ -1,36 +1,36 @@
-//! What must hold between keys, and what is legal and yet odd.
+//! What must hold between keys.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::os::unix::fs::MetadataExt;
 
 use clap::ValueEnum;
 
-use super::key::{Kind, Section};
-use super::model::auth::{CertificateUser, JwtConfig};
-use super::model::listener::{CipherKind, ClientAuthKind, Forwarded, TlsConfig};
+use super::model::auth::{Algorithm, CertificateUser, JwtConfig};
+use super::model::listener::{CipherKind, ClientAuthKind, ForwardedBy, KeepAliveConfig, TlsConfig};
 use super::model::{BuiltIn, Config, StoreKind};
 use super::problem::{KeyPath, Origin, Problem, did_you_mean, nearest};
-use super::tree::{Data, Node};
+use super::tree::Node;
 use super::value::choice;
 use super::value::text::{Address, Name, Network};
 use crate::secret::Secret;
 
 /// What both kinds of listeners have, and where it is.
-struct Listener<'a> {
-    at: KeyPath,
-    address: &'a Address,
+pub(super) struct Listener<'a> {
+    pub(super) at: KeyPath,
+    pub(super) address: &'a Address,
     name: Option<&'a Name>,
-    tls: Option<&'a TlsConfig>,
+    pub(super) tls: Option<&'a TlsConfig>,
     cipher: CipherKind,
     key: Option<&'a Secret>,
     proxy_protocol: bool,
-    forwarded: Forwarded,
+    forwarded: ForwardedBy,
     proxies: &'a [Network],
     ipv6_only: bool,
+    unix_mode: bool,
+    keep_alive: Option<&'a KeepAliveConfig>,
 }
 
-fn listeners(config: &Config) -> Vec<Listener<'_>> {
+/// All listeners.
+pub(super) fn listeners(config: &Config) -> Vec<Listener<'_>> {
     macro_rules! listener {
         ($kind:literal, $i:ident, $listener:ident, $forwarded:expr) => {
             Listener {
@@ -46,26 +46,28 @@ fn listeners(config: &Config) -> Vec<Listener<'_>> {
                     .trusted_proxies
                     .as_deref()
                     .unwrap_or(&config.trusted_proxies),
-                ipv6_only: $listener.ipv6_only,
+                ipv6_only: $listener.ipv6_only.is_some(),
+                unix_mode: $listener.unix_mode.is_some(),
+                keep_alive: $listener.keep_alive.on(),
             }
         };
     }
     let tcp = config.tcp.iter().enumerate();
-    let tcp = tcp.map(|(i, tcp)| listener!("tcp", i, tcp, Forwarded::Off));
+    let tcp = tcp.map(|(i, tcp)| listener!("tcp", i, tcp, ForwardedBy::Off));
     let ws = config.websocket.iter().enumerate();
     let ws = ws.map(|(i, ws)| listener!("websocket", i, ws, ws.forwarded));
     tcp.chain(ws).collect()
 }
 
 /// Collects problems at keys.
-struct Problems<'a> {
-    tree: &'a Node,
-    found: Vec<Problem>,
+pub(super) struct Problems<'a> {
+    pub(super) tree: &'a Node,
+    pub(super) found: Vec<Problem>,
 }
 
 impl Problems<'_> {
     /// Unless `holds`, `what` is wrong at `key`.
-    fn must(&mut self, holds: bool, key: &KeyPath, what: &str) {
+    pub(super) fn must(&mut self, holds: bool, key: &KeyPath, what: &str) {
         if !holds {
             let problem = Problem::new(self.tree.origin_of(key), key, what);
             self.found.push(problem);
@@ -100,7 +102,7 @@ pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
     problems.must(
         store.kind != StoreKind::Embedded || store.path.is_some(),
         &top.key("store").key("kind"),
-        "\"embedded\" needs store.path, the directory it is in",
+        "\"embedded\" needs store.path, the file it is in",
     );
     problems.must(
         store.kind == StoreKind::Embedded || store.path.is_none(),
@@ -119,7 +121,7 @@ pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
         "no listener asks for certificates: expected tls.client_auth of one to be \"optional\" or \"required\"",
     );
     problems.must(
-        config.auth.guests || config.auth.jwt.is_some() || by_certificate,
+        config.auth.guests != Some(false) || config.auth.jwt.is_some() || by_certificate,
         &auth.key("guests"),
         "nobody could connect: without guests there must be auth.jwt or auth.client_certificate",
     );
@@ -160,7 +162,7 @@ fn check_listener(listener: &Listener<'_>, problems: &mut Problems<'_>) {
         "nobody is believed: expected trusted_proxies, here or for the whole gate",
     );
     problems.must(
-        listener.forwarded == Forwarded::Off || !listener.proxies.is_empty(),
+        listener.forwarded == ForwardedBy::Off || !listener.proxies.is_empty(),
         &at.key("forwarded"),
         "nobody is believed: expected trusted_proxies, here or for the whole gate",
     );
@@ -169,6 +171,20 @@ fn check_listener(listener: &Listener<'_>, problems: &mut Problems<'_>) {
         &at.key("ipv6_only"),
         "the address is not an IPv6 one in brackets, such as \"[::]:3653\"",
     );
+    problems.must(
+        !listener.unix_mode || listener.address.as_str().starts_with("unix:"),
+        &at.key("unix_mode"),
+        "the address is not that of a Unix-domain socket, such as \"unix:/run/tidegate.sock\"",
+    );
+    if let Some(keep_alive) = listener.keep_alive {
+        for (key, time) in [("idle", keep_alive.idle), ("interval", keep_alive.interval)] {
+            problems.must(
+                time.0.subsec_nanos() == 0,
+                &at.key("keep_alive").key(key),
+                &format!("found \"{time}\", expected whole seconds"),
+            );
+        }
+    }
     if let Some(tls) = listener.tls {
         let asked = tls.client_auth != ClientAuthKind::Off;
         problems.must(
@@ -257,16 +273,20 @@ fn check_jwt(jwt: &JwtConfig, at: &KeyPath, problems: &mut Problems<'_>) {
     );
     let algorithms = at.key("algorithms");
     problems.must(
-        !jwt.algorithms.is_empty(),
+        given != 1 || !jwt.algorithms.is_empty() || jwt.jwks_file.is_none(),
         &algorithms,
+        "a set of keys does not tell: expected those that are accepted",
+    );
+    problems.must(
+        !jwt.sources.is_empty(),
+        &at.key("sources"),
         "found none, expected at least one",
     );
-    let fits = jwt
-        .algorithms
-        .iter()
-        .all(|a| a.is_hmac() == jwt.secret.is_some());
+    let fits = |algorithm: &Algorithm| {
+        jwt.jwks_file.is_some() || algorithm.is_hmac() == jwt.secret.is_some()
+    };
     problems.must(
-        given != 1 || fits,
+        given != 1 || jwt.algorithms.iter().all(fits),
         &algorithms,
         "the key does not fit: HS algorithms take a secret, all others a public key or a JWKS",
     );
@@ -290,86 +310,5 @@ pub(crate) fn has_listener(config: &Config) -> Result<(), Problem> {
             "no listener: give --tcp or --ws, or [[tcp]] or [[websocket]] in a file with --config",
         )),
         false => Ok(()),
-    }
-}
-
-/// What is legal, and yet seldom meant.
-pub(crate) fn warnings(config: &Config, tree: &Node) -> Vec<Problem> {
-    let mut odd = Problems {
-        tree,
-        found: Vec::new(),
-    };
-    for listener in listeners(config) {
-        let plain = listener.tls.is_none();
-        odd.must(
-            !plain || config.auth.jwt.is_none() || is_near(listener.address.as_str()),
-            &listener.at.key("address"),
-            "tokens come here in plain text, from other machines: without TLS whoever is between can take them",
-        );
-    }
-    if let Some(address) = &config.admin.address {
-        odd.must(
-            is_near(address.as_str()),
-            &KeyPath::new().key("admin").key("address"),
-            "the admin interface can be reached from other machines",
-        );
-    }
-    secret_in_open_file(tree, &mut odd);
-    odd.found
-}
-
-/// Whether only this machine reaches it.
-fn is_near(address: &str) -> bool {
-    let Some((host, _)) = address.rsplit_once(':') else {
-        return false;
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    address.starts_with("unix:")
-        || host == "localhost"
-        || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
-        || host.parse() == Ok(Ipv6Addr::LOCALHOST)
-}
-
-fn secret_in_open_file(tree: &Node, odd: &mut Problems<'_>) {
-    let top = Kind::Table {
-        keys: Config::keys,
-        alone: true,
-    };
-    let mut found = Vec::new();
-    secrets(tree, &top, &KeyPath::new(), &mut found);
-    for (at, origin) in found {
-        let Origin::File(file, _) = origin else {
-            continue;
-        };
-        let mode = std::fs::metadata(file.as_path()).map_or(0, |data| data.mode());
-        let what = format!(
-            "a secret in a file that everyone on this machine can read (mode {:04o}); chmod 600 stops that",
-            mode & 0o777
-        );
-        odd.must(mode & 0o004 == 0, &at, &what);
-    }
-}
-
-/// Where there are secrets.
-fn secrets<'a>(node: &'a Node, kind: &Kind, at: &KeyPath, found: &mut Vec<(KeyPath, &'a Origin)>) {
-    match (&node.data, kind) {
-        (_, Kind::Secret) => found.push((at.clone(), &node.origin)),
-        (Data::Table(table), Kind::Table { keys, .. }) => {
-            for key in keys() {
-                if let Some(below) = table.get(key.name) {
-                    secrets(below, &key.kind, &at.key(key.name), found);
-                }
-            }
-        }
-        (Data::List(list), Kind::Tables(keys)) => {
-            let table = Kind::Table {
-                keys: *keys,
-                alone: true,
-            };
-            for (i, below) in list.iter().enumerate() {
-                secrets(below, &table, &at.index(i), found);
-            }
-        }
-        _ => {}
     }
 }

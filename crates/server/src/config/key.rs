@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     /// Text: taken as it is.
     Text,
     /// One of these texts.
-    Choice(Vec<String>),
+    Choice,
     /// Text that is never shown.
     Secret,
     /// What TOML makes of it: numbers, true and false.
@@ -45,7 +45,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// Whether text is taken as it is, without the rules of TOML.
     pub(crate) fn is_text(&self) -> bool {
-        matches!(self, Self::Text | Self::Choice(_) | Self::Secret)
+        matches!(self, Self::Text | Self::Choice | Self::Secret)
     }
 
     /// The names of the tables or keys below, if there are any.
@@ -136,9 +136,6 @@ pub(crate) trait Value: Sized {
 
 /// A table with keys of its own. [`section!`] declares them.
 pub(crate) trait Section: Default {
-    /// What it is, in lines.
-    const DOC: &[&str];
-
     fn keys() -> Vec<Key>;
 
     /// Reads it; a key that is wrong has its default, and `reader` knows.
@@ -156,7 +153,10 @@ impl<S: Section> Value for S {
     }
 
     fn expected(key: &Key) -> String {
-        format!("a table: [{}]", key.name)
+        match key.example {
+            Some(example) => format!("a table, such as {example}"),
+            None => format!("a table: [{}]", key.name),
+        }
     }
 
     fn read(node: &Node, key: &Key, reader: &mut Reader) -> Option<Self> {
@@ -306,8 +306,6 @@ macro_rules! section {
         }
 
         impl $crate::config::key::Section for $name {
-            const DOC: &[&str] = &[$($about),+];
-
             fn keys() -> Vec<$crate::config::key::Key> {
                 use $crate::config::key::{Key, Value};
                 let default = Self::default();

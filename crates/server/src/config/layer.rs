@@ -96,7 +96,12 @@ pub(crate) fn merge(sources: &Sources) -> (Node, Vec<Problem>) {
             keys: Config::keys,
             alone: true,
         };
-        let placed = place(&mut tree, &top, &key, &KeyPath::new(), (&value, &origin));
+        // What cannot be placed leaves nothing behind.
+        let mut with = tree.clone();
+        let placed = place(&mut with, &top, &key, &KeyPath::new(), (&value, &origin));
+        if placed.is_ok() {
+            tree = with;
+        }
         problems.extend(placed.err());
     }
     (tree, problems)

@@ -22,13 +22,13 @@ macro_rules! common {
 }
 
 impl TcpConfig {
-    pub(super) fn listener(&self) -> Tcp {
+    pub(crate) fn listener(&self) -> Tcp {
         common!(Tcp::bind(self.address.as_str()), self)
     }
 }
 
 impl WebSocketConfig {
-    pub(super) fn listener(&self) -> WebSocket {
+    pub(crate) fn listener(&self) -> WebSocket {
         let listener = common!(WebSocket::bind(self.address.as_str()), self)
             .path(self.path.as_str())
             .subprotocols(self.subprotocols.iter().map(|name| name.as_str()));

@@ -4,27 +4,34 @@
 //! - [`model`]: all keys, with their types, defaults, ranges and meanings. [`value`]: the types.
 //! - [`key`]: how a section is declared and read. [`tree`]: values that know where they came
 //!   from. [`layer`]: file, environment and flags, merged. [`secrets`]: secrets in files.
-//! - [`check`]: what must hold between keys. [`problem`]: mistakes, and where they are.
+//! - [`check`]: what must hold between keys; [`odd`]: what is warned of. [`problem`]: mistakes, and where they are.
 //! - [`gate`], [`listener`]: the gate that a configuration stands for.
+//! - [`command`]: `tidegate config`: [`init`], check, [`print`], [`reference`].
 
 pub(crate) mod check;
+pub(crate) mod command;
 pub(crate) mod gate;
+pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod layer;
 pub(crate) mod listener;
 pub(crate) mod model;
+pub(crate) mod odd;
+pub(crate) mod print;
 pub(crate) mod problem;
+pub(crate) mod reference;
 pub(crate) mod secrets;
 pub(crate) mod tree;
 pub(crate) mod value;
 
 use std::ffi::OsString;
+use std::fmt;
 
 use key::{Reader, Section};
 pub(crate) use layer::{Given, Sources};
 pub(crate) use model::{BuiltIn, Config, LogConfig, LogFormat, LogLevel};
 pub(crate) use problem::Mistakes;
-use problem::{Origin, Problem};
+use problem::{KeyPath, Origin, Problem};
 use tree::{Data, Node, Table};
 
 /// A configuration without mistakes, and where each value came from.
@@ -34,6 +41,13 @@ pub(crate) struct Loaded {
     pub(crate) given: Node,
     /// What is legal and yet odd.
     pub(crate) warnings: Vec<Problem>,
+}
+
+/// Without what was given: there are secrets in it.
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Loaded").field(&self.config).finish()
+    }
 }
 
 impl Loaded {
@@ -50,15 +64,17 @@ impl Loaded {
         }
         let found = secrets::read(&mut config, &given);
         let mut warnings = found.warnings;
-        warnings.extend(check::warnings(&config, &given));
+        warnings.extend(odd::find(&config, &given));
         // What follows from a mistake is not told beside it.
-        let tables: Vec<_> = problems
-            .iter()
-            .map(|problem| problem.key.parent())
-            .collect();
+        let wrong: Vec<_> = problems.iter().map(|problem| problem.key.clone()).collect();
+        let follows = |problem: &Problem| {
+            let table = problem.key.parent();
+            let beside = |key: &KeyPath| key.parent() == table || key.is_in(&problem.key);
+            wrong.iter().any(beside)
+        };
         let between = check::check(&config, &given);
         let between = found.problems.into_iter().chain(between);
-        problems.extend(between.filter(|problem| !tables.contains(&problem.key.parent())));
+        problems.extend(between.filter(|problem| !follows(problem)));
         match problems.is_empty() {
             true => Ok(Self {
                 config,
@@ -94,3 +110,6 @@ fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     });
     problems
 }
+
+#[cfg(test)]
+mod tests;

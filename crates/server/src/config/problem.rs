@@ -47,6 +47,11 @@ impl KeyPath {
         Self(steps.to_vec())
     }
 
+    /// Whether this is `table` or in it.
+    pub(crate) fn is_in(&self, table: &Self) -> bool {
+        self.0.starts_with(&table.0)
+    }
+
     pub(crate) fn steps(&self) -> &[Step] {
         &self.0
     }
@@ -186,6 +191,9 @@ pub(crate) fn one_of(names: &[impl fmt::Display]) -> String {
 
 /// Without control characters: what people typed goes to a terminal.
 fn escaped(text: &str) -> String {
+    if text.is_empty() {
+        return "\"\"".to_owned();
+    }
     let mut shown = String::new();
     for c in text.chars() {
         match c.is_control() {

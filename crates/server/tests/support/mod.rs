@@ -9,6 +9,7 @@
 )]
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
+pub(crate) mod keys;
 pub(crate) mod server;
 
 use std::fmt;

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 
 use super::limits::SHORTEST;
 use crate::config::key::section;
+use crate::config::value::OneOrMore;
 use crate::config::value::choice::choices;
 use crate::config::value::file::FilePath;
 use crate::config::value::text::{Text, TokenSource};
@@ -18,7 +19,8 @@ section! {
         timeout: Time = Time::secs(5) => range(SHORTEST, 3_600_000),
 
         /// Whether clients without a token or certificate are let in, as guests.
-        guests: bool = true,
+        guests: Option<bool> = None
+            => unset("yes where there are no tokens and no client certificates, else no").example("true"),
 
         /// What of a client's certificate is its user id.
         client_certificate: CertificateUser = CertificateUser::Off,
@@ -31,8 +33,9 @@ section! {
 section! {
     /// Tokens (JWT) that say who a client is. Exactly one key, or set of keys, checks them.
     JwtConfig {
-        /// Algorithms that are accepted. All of them must fit the kind of the key.
-        algorithms: Vec<Algorithm> => example("[\"HS256\"]"),
+        /// Algorithms that are accepted, whatever a token says. None: the one that the key is
+        /// for (HS256 for a secret), which a JWKS document does not tell.
+        algorithms: Vec<Algorithm> = Vec::new() => example("[\"ES256\"]"),
 
         /// The key of HS256, HS384 and HS512.
         secret: Option<Secret> = None => range(32, 1024),
@@ -46,11 +49,11 @@ section! {
         /// Public keys by their ids, as a JWKS document.
         jwks_file: Option<FilePath> = None => example("\"jwks.json\""),
 
-        /// Whom a token must come from (`iss`).
-        issuer: Option<Text> = None => unset("not looked at").example("\"https://login.example\""),
+        /// Whom a token must come from (`iss`): one of these. None: it does not matter.
+        issuer: OneOrMore<Text> = OneOrMore::default() => example("\"https://login.example\""),
 
-        /// Whom a token must be for (`aud`).
-        audience: Option<Text> = None => unset("not looked at").example("\"gate\""),
+        /// Whom a token must be for (`aud`): one of these. None: tokens for somebody are refused.
+        audience: OneOrMore<Text> = OneOrMore::default() => example("[\"gate\"]"),
 
         /// By how much clocks may differ.
         leeway: Time = Time::secs(30) => range(0, 600_000),
@@ -62,7 +65,11 @@ section! {
         settings_claim: Option<Text> = None => example("\"settings\""),
 
         /// Where a token may be in a WebSocket request, the first one wins.
-        sources: Vec<TokenSource> = sources(),
+        sources: Vec<TokenSource> = sources()
+            => example("[\"authorization\", \"query:token\", \"cookie:id\", \"subprotocol\"]"),
+
+        /// Whether a session ends when its token does.
+        close_on_expiry: bool = false,
     }
 }
 

@@ -55,17 +55,17 @@ macro_rules! listener {
 
                 /// TCP keep-alive: probes to a client that is silent.
                 keep_alive: OrOff<KeepAliveConfig> = OrOff::On(KeepAliveConfig::default())
-                    => example("{ idle = \"60s\", interval = \"15s\", retries = 4 }"),
+                    => example("{ idle = \"60s\", interval = \"10s\", retries = 3 }"),
 
                 /// Unsent bytes that the kernel holds for a client; the rest waits in the
                 /// gate's queue.
-                notsent_lowat: u32 = 16384 => range(1024, 1024 * 1024 * 1024),
+                notsent_lowat: u32 = 16384 => range(1, i32::MAX as u64),
 
                 /// Whether an IPv6 address takes IPv6 clients only.
-                ipv6_only: bool = false,
+                ipv6_only: Option<bool> = None => unset("as the system does; [::] commonly takes both").example("true"),
 
                 /// Who may connect to a Unix-domain socket.
-                unix_mode: Mode = Mode(0o660),
+                unix_mode: Option<Mode> = None => unset("0660").example("\"0600\""),
 
                 /// What connections of this listener may do.
                 limits: LimitsConfig = LimitsConfig::default(),
@@ -97,7 +97,7 @@ listener! {
         allow_text: bool = false,
 
         /// The HTTP header that tells a client's address, believed from trusted proxies.
-        forwarded: Forwarded = Forwarded::Off,
+        forwarded: ForwardedBy = ForwardedBy::Off,
     }
 }
 
@@ -139,10 +139,10 @@ section! {
         idle: Time = Time::secs(60) => range(1_000, 32_767_000),
 
         /// Time between probes.
-        interval: Time = Time::secs(15) => range(1_000, 32_767_000),
+        interval: Time = Time::secs(10) => range(1_000, 32_767_000),
 
         /// Probes without an answer before the connection counts as dead.
-        retries: u32 = 4 => range(1, 127),
+        retries: u32 = 3 => range(1, 127),
     }
 }
 
@@ -178,7 +178,7 @@ pub(crate) enum ClientAuthKind {
 /// The HTTP header that tells a client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "kebab")]
-pub(crate) enum Forwarded {
+pub(crate) enum ForwardedBy {
     /// None is believed
     Off,
     /// The one that most proxies send
@@ -187,4 +187,4 @@ pub(crate) enum Forwarded {
     Forwarded,
 }
 
-choices!(CipherKind, ClientAuthKind, Forwarded);
+choices!(CipherKind, ClientAuthKind, ForwardedBy);

@@ -70,11 +70,11 @@ section! {
 section! {
     /// Where the settings of bound users are kept.
     StoreConfig {
-        /// In memory, gone with the process; or embedded, in a file below `path`.
+        /// In memory, gone with the process; or embedded, in the file `path`.
         kind: StoreKind = StoreKind::Memory,
 
-        /// The directory of the embedded store. Made where it is missing.
-        path: Option<FilePath> = None => example("\"/var/lib/tidegate\""),
+        /// The file of the embedded store. Made where it is missing; its directory must exist.
+        path: Option<FilePath> = None => example("\"/var/lib/tidegate/settings.db\""),
 
         /// How long settings outlive their user's connection.
         ttl: Time = Time::secs(24 * 3600) => range(1_000, limits::LONGEST),

@@ -46,7 +46,7 @@ macro_rules! choices {
     ($($type:ty),+ $(,)?) => {$(
         impl $crate::config::key::Value for $type {
             fn kind() -> $crate::config::key::Kind {
-                $crate::config::key::Kind::Choice($crate::config::value::choice::words::<$type>())
+                $crate::config::key::Kind::Choice
             }
 
             fn expected(_: &$crate::config::key::Key) -> String {

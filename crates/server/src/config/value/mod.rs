@@ -151,6 +151,38 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
+/// A list in which one can stand alone.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OneOrMore<T>(pub(crate) Vec<T>);
+
+impl<T> Default for OneOrMore<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Value> Value for OneOrMore<T> {
+    fn kind() -> Kind {
+        Vec::<T>::kind()
+    }
+
+    fn expected(key: &Key) -> String {
+        format!("{}, or a list of such", T::expected(key))
+    }
+
+    fn read(node: &Node, key: &Key, reader: &mut Reader) -> Option<Self> {
+        let read = match node.data {
+            Data::List(_) => Vec::read(node, key, reader),
+            _ => T::read(node, key, reader).map(|one| vec![one]),
+        };
+        read.map(Self)
+    }
+
+    fn shown(&self) -> Shown {
+        self.0.shown()
+    }
+}
+
 /// Reads an element, of which something else is expected than of the whole list.
 fn read_element<T: Value>(node: &Node, list: &Key, reader: &mut Reader) -> Option<T> {
     let mut element = Key::new::<T>(list.name, list.doc);

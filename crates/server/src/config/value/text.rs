@@ -1,6 +1,6 @@
 //! Texts of a certain form: addresses, names, topics and the like.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use tidegate::protocol::ws::policy::{Origins, Policy};
 use tidegate::{GateId, Topic};
@@ -23,6 +23,7 @@ macro_rules! texts {
                 }
             }
 
+            #[allow(dead_code, reason = "not every text is read as one yet")]
             pub(crate) fn as_str(&self) -> &str {
                 &self.0
             }
@@ -136,7 +137,9 @@ fn is_host(text: &str) -> bool {
     match text.strip_prefix('[') {
         Some(v6) => v6
             .strip_suffix(']')
-            .is_some_and(|v6| matches!(v6.parse(), Ok(IpAddr::V6(_)))),
+            // Behind % is the network interface of an address that needs one.
+            .map(|v6| v6.split_once('%').unwrap_or((v6, "-")))
+            .is_some_and(|(v6, scope)| v6.parse::<Ipv6Addr>().is_ok() && is_word(scope)),
         None => {
             let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
             !text.is_empty() && text.bytes().all(allowed)
@@ -194,6 +197,7 @@ mod tests {
                     "[::]:1",
                     "gate.example:65535",
                     "localhost:1",
+                    "[fe80::1%eth0]:3653",
                     "unix:/run/tidegate/gate.sock",
                 ],
                 &[

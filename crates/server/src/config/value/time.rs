@@ -46,7 +46,7 @@ impl fmt::Display for Time {
         let all = self.milliseconds();
         let exact = UNITS
             .iter()
-            .find(|(_, unit)| all >= *unit && all % unit == 0);
+            .find(|(_, unit)| all >= *unit && all.is_multiple_of(*unit));
         let (name, unit) = exact.unwrap_or(&("ms", 1));
         write!(f, "{}{name}", all / unit)
     }
