@@ -7,7 +7,7 @@ use tidegate::bus::CallError;
 use tidegate::{ErrorCode, Guests, Service};
 use tokio::time::sleep;
 
-use crate::config::value::time::Time;
+use crate::config::value::Time;
 
 /// Longest wait of `echo/after`.
 const LONGEST: Duration = Duration::from_secs(5);

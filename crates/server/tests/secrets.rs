@@ -11,6 +11,7 @@ use support::server::{Scratch, tidegate};
 #[test]
 fn no_secret_is_ever_shown() {
     const CANARY: &str = "canary-0123456789-0123456789-canary";
+    const NUMBER: &str = "7483920174839201";
     let files = Scratch::new();
     files.write("secret", CANARY);
     let secrets: Vec<Key> = keys()
@@ -23,7 +24,10 @@ fn no_secret_is_ever_shown() {
         assert_eq!(output.status.code(), wanted, "{output:?}");
         shown += &String::from_utf8_lossy(&output.stdout);
         shown += &String::from_utf8_lossy(&output.stderr);
-        assert!(!shown.contains("canary"), "{shown}");
+        assert!(
+            !shown.contains("canary") && !shown.contains(NUMBER),
+            "{shown}"
+        );
     };
     let tidegate = |arguments: &[&str], variables: &[(&str, &str)]| {
         let mut command = tidegate();
@@ -63,6 +67,9 @@ fn no_secret_is_ever_shown() {
         // Of a wrong type, twice, without quotes, in a table that is none, in a wrong place.
         let too_long = CANARY.repeat(40);
         for text in [
+            config(&format!("{name} = {NUMBER}")),
+            config(&format!("{name} = {NUMBER}.5")),
+            config(&format!("{name} = {NUMBER}{NUMBER}")),
             config(&format!("{name} = [\"{CANARY}\"]")),
             config(&format!("{name} = {{ {CANARY} = \"{CANARY}\" }}")),
             config(&format!("{name} = {CANARY}")),

@@ -125,6 +125,11 @@ pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
         &auth.key("guests"),
         "nobody could connect: without guests there must be auth.jwt or auth.client_certificate",
     );
+    problems.must(
+        config.auth.jwt.is_some() || !config.services.contains(&BuiltIn::Auth),
+        &top.key("services"),
+        "\"auth\" has no tokens to look at: expected auth.jwt",
+    );
     if let Some(jwt) = &config.auth.jwt {
         check_jwt(jwt, &auth.key("jwt"), &mut problems);
     }

@@ -113,6 +113,7 @@ limits! {
 mod tests {
     use super::*;
     use crate::config::key::Section;
+    use crate::config::{Given, Loaded, Sources};
 
     /// The names of a struct's fields, as its Debug form tells them.
     fn fields(debug: &str) -> Vec<String> {
@@ -137,11 +138,29 @@ mod tests {
         assert_eq!(GateLimitsConfig::default().limits(), GateLimits::default());
     }
 
-    /// A range here is as wide as the gate's: both ends pass its check.
+    /// Both ends of each range pass the check of the gate.
     #[test]
-    fn ranges_are_possible() {
-        for key in LimitsConfig::keys() {
-            assert!(key.range.is_some(), "{}", key.name);
+    fn ranges_are_those_of_the_gate() {
+        let keys = LimitsConfig::keys().into_iter().map(|key| ("limits", key));
+        let gate = GateLimitsConfig::keys().into_iter();
+        for (table, key) in keys.chain(gate.map(|key| ("gate", key))) {
+            let (least, most) = key.range.unwrap();
+            for end in [least, most] {
+                let name = key.name;
+                let value = match name.ends_with("_timeout") || name == "bind_deadline" {
+                    true => format!("{end}ms"),
+                    false if name == "tls_watch" => continue,
+                    false => end.to_string(),
+                };
+                let setting = Given::new("--set", &format!("{table}.{name}"), &value);
+                let loaded = Loaded::load(&Sources {
+                    flags: vec![setting],
+                    ..Sources::default()
+                });
+                let config = loaded.unwrap().config;
+                config.limits.limits().check().expect(name);
+                config.gate.limits().check().expect(name);
+            }
         }
     }
 }

@@ -164,6 +164,10 @@ fn keys_fit_together() {
             "[auth]\nclient_certificate = \"uri\"\n".to_owned(),
             "2: auth.client_certificate: no listener asks",
         ),
+        (
+            "services = [\"auth\"]\n".to_owned(),
+            "1: services: \"auth\" has no tokens",
+        ),
         (JWT.to_owned(), "1: auth.jwt: found 0 keys, expected one"),
         (
             format!("{JWT}{secret}jwks_file = \"j\"\n"),

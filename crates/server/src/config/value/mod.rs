@@ -10,6 +10,8 @@ pub(crate) mod secret;
 pub(crate) mod text;
 pub(crate) mod time;
 
+pub(crate) use time::Time;
+
 use super::key::{Key, Kind, Reader, Shown, Value};
 use super::tree::{Data, Node};
 
