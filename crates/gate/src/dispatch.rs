@@ -40,6 +40,10 @@ pub(crate) fn dispatch(session: &LocalSession, packet: Packet) {
         .flow
         .lock()
         .begin_call(packet.topic.clone(), wants_answer, deadline);
+    if !core.gate.exposure.admits(route.service, route.method) {
+        // What the bus answers where there is no such service.
+        return session.finish_call(number, Err(ErrorCode::NOT_FOUND.into()));
+    }
     let call = Call {
         service: route.service,
         method: route.method,

@@ -29,7 +29,7 @@
 //! - `conn`: one connection's task.
 //! - `session`: sessions, users, groups.
 //! - `shard`, `clock`: the runtimes, their timers, broadcasts.
-//! - `dispatch`: routing, and bindings to instances.
+//! - `dispatch`: routing, and bindings to instances. `expose`: what clients may call.
 //! - [`bus`]: the seam to services; `rpc`: what services may do to sessions.
 //! - [`service`]: the kit that services are written with.
 //! - [`store`]: where settings persist.
@@ -48,6 +48,7 @@ pub mod bus;
 mod clock;
 mod conn;
 mod dispatch;
+mod expose;
 mod gate;
 mod hooks;
 pub mod limits;
@@ -66,6 +67,7 @@ mod transport;
 mod watch;
 
 pub use bus::OpenTo::{self, Bound, Guests, Internal};
+pub use expose::{Exposure, ExposureError};
 pub use gate::Gate;
 pub use gate::builder::{GateBuilder, StartError};
 pub use gate::run::RunningGate;

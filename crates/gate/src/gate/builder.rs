@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::run::RunningGate;
 use crate::bus::{Bus, BusError, CallError, Ended, LocalBus};
+use crate::expose::Exposure;
 use crate::hooks::{Credentials, Hooks, Identity, Inbound, Refused};
 use crate::limits::{GateLimits, LimitError, Limits};
 use crate::listener::{ListenError, Listener};
@@ -31,6 +32,7 @@ pub struct GateBuilder {
     pub(super) store: Arc<dyn Store>,
     pub(super) store_ttl: Duration,
     pub(super) hooks: Hooks,
+    pub(super) exposure: Exposure,
     pub(super) limits: Limits,
     pub(super) gate_limits: GateLimits,
     pub(super) shards: Option<usize>,
@@ -46,6 +48,7 @@ impl GateBuilder {
             store: Arc::new(MemoryStore::new()),
             store_ttl: STORE_TTL,
             hooks: Hooks::default(),
+            exposure: Exposure::all(),
             limits: Limits::default(),
             gate_limits: GateLimits::default(),
             shards: None,
@@ -87,6 +90,14 @@ impl GateBuilder {
     /// second.
     pub fn store_ttl(mut self, ttl: Duration) -> Self {
         self.store_ttl = ttl;
+        self
+    }
+
+    /// What clients may call; by default all that services open to them. The rest does
+    /// not exist for a client: its packets are answered as those for a method that is
+    /// not there. Services call each other as before.
+    pub fn expose(mut self, exposure: Exposure) -> Self {
+        self.exposure = exposure;
         self
     }
 

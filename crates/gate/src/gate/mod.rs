@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::bus::gate::Sent;
 use crate::bus::{Bus, Connected, GateEndpoint, GateError, GateRequest, SessionOp, SessionReply};
 use crate::clock::Clock;
+use crate::expose::Exposure;
 use crate::hooks::Hooks;
 use crate::limits::GateLimits;
 use crate::log_limit::LogLimit;
@@ -37,6 +38,7 @@ pub(crate) struct GateInner {
     pub(crate) id: GateId,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) hooks: Hooks,
+    pub(crate) exposure: Exposure,
     pub(crate) limits: GateLimits,
     pub(crate) clock: Arc<Clock>,
     pub(crate) shards: Arc<[Arc<Shard>]>,

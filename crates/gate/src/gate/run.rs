@@ -72,6 +72,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         id: id.clone(),
         bus: bus.clone(),
         hooks: builder.hooks,
+        exposure: builder.exposure,
         limits,
         clock,
         shards,
