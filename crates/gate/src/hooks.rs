@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tidegate_protocol::ws::upgrade::UpgradeRequest;
-use tidegate_protocol::{ErrorCode, Network, Packet, Settings, Topic, UserId};
+use tidegate_protocol::{ErrorCode, Network, Packet, SessionId, Settings, Topic, UserId};
 
 use crate::bus::{CallError, Ended};
 use crate::gate::GateInner;
@@ -50,6 +50,8 @@ pub(crate) type PacketErrorFn = Box<dyn Fn(&LocalSession, &Topic, &CallError) + 
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Credentials {
+    /// The id that the session will have, if the client is let in.
+    pub session: SessionId,
     /// The client's address.
     pub peer: SocketAddr,
     /// What the connection runs over.

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tidegate_protocol::ws::upgrade::{self, UpgradeError, UpgradeRequest};
-use tidegate_protocol::{CloseReason, SessionId, Snapshot};
+use tidegate_protocol::{CloseReason, SessionId, Settings, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -173,7 +173,8 @@ impl Setup {
             Ok(Err(error)) => return self.failed(CloseReason::Handshake, error),
             Err(late) => return self.failed(CloseReason::SetupTimeout, late),
         };
-        let identity = self.authenticate(certificates(&io), request);
+        let id = SessionId(rand::random());
+        let identity = self.authenticate(id, certificates(&io), request);
         let identity = match timeout_at(self.deadline, identity).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(reason)) => {
@@ -186,7 +187,7 @@ impl Setup {
             }
         };
         // Cut off, the session is ended, and counted, by what keeps it.
-        let begun = timeout_at(self.deadline, self.begin(identity)).await;
+        let begun = timeout_at(self.deadline, self.begin(id, identity)).await;
         match begun.unwrap_or(Err(CloseReason::SetupTimeout)) {
             Ok(session) => Some(Ready { io, session, early }),
             Err(reason) => self.refuse(io, reason).await,
@@ -194,8 +195,8 @@ impl Setup {
     }
 
     /// Makes the session; ended again if it cannot be bound, or may not start.
-    async fn begin(&self, identity: Identity) -> Result<LocalSession, CloseReason> {
-        let unready = Unready(Some(self.new_session(identity.settings)));
+    async fn begin(&self, id: SessionId, identity: Identity) -> Result<LocalSession, CloseReason> {
+        let unready = Unready(Some(self.new_session(id, identity.settings)));
         let session = unready.session();
         if let Some(user) = identity.user
             && let Err(error) = session.bind(user).await
@@ -253,6 +254,7 @@ impl Setup {
 
     async fn authenticate(
         &self,
+        session: SessionId,
         certificates: Vec<Bytes>,
         upgrade: Option<Arc<UpgradeRequest>>,
     ) -> Result<Identity, CloseReason> {
@@ -260,6 +262,7 @@ impl Setup {
             return Ok(Identity::guest());
         };
         let credentials = Credentials {
+            session,
             peer: self.peer,
             network: self.at.endpoint.network(),
             listener: self.at.endpoint.name.clone(),
@@ -271,7 +274,10 @@ impl Setup {
         match timeout(*deadline, answer).await {
             Ok(Some(Ok(identity))) => Ok(identity),
             Ok(Some(Err(refused))) => {
-                tracing::info!(ip = %self.peer.ip(), why = ?refused.0, "authentication refused");
+                if let Some(unlogged) = self.gate.end_log.admit() {
+                    let (ip, listener) = (self.peer.ip(), &self.at.endpoint.name);
+                    tracing::info!(%ip, %listener, why = ?refused.0, unlogged, "authentication refused");
+                }
                 Err(CloseReason::AuthenticationRefused)
             }
             Ok(None) => Err(CloseReason::AuthenticationUnavailable),
@@ -282,9 +288,9 @@ impl Setup {
         }
     }
 
-    fn new_session(&self, settings: tidegate_protocol::Settings) -> LocalSession {
+    fn new_session(&self, id: SessionId, settings: Settings) -> LocalSession {
         let info = Snapshot {
-            id: SessionId(rand::random()),
+            id,
             gate: self.gate.id.clone(),
             user: None,
             settings,
