@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::auth::mint::TokenArgs;
 use crate::config::command::ConfigCommand;
 use crate::config::{BuiltIn, Given, LogFormat, LogLevel, Mistakes, Sources, environment};
 use crate::connect::ConnectArgs;
@@ -41,6 +42,9 @@ pub(crate) enum Command {
     /// Connect to a gate, and talk to it by hand or from a script
     #[command(after_help = CONNECT_AFTER_HELP)]
     Connect(ConnectArgs),
+    /// Make a token (JWT) that a gate accepts, with a key of its configuration or your own
+    #[command(after_help = TOKEN_AFTER_HELP)]
+    Token(TokenArgs),
 }
 
 const SERVE_AFTER_HELP: &str = "\
@@ -70,6 +74,16 @@ Examples:
   tidegate connect tcp://127.0.0.1:3653
   tidegate connect ws://127.0.0.1:3654/ -e 'echo/echo hello'
   tidegate connect wss://gate.example/ --ca ca.pem";
+
+const TOKEN_AFTER_HELP: &str = "\
+Only the token goes to standard output. There is no key but those that you set: one that is
+only public signs nothing, and --key names the private one.
+
+Exit codes: 0 made, 1 the keys cannot be used, 2 wrong configuration or usage.
+
+Examples:
+  tidegate token --config tidegate.toml --user ada --ttl 10m
+  tidegate token --config tidegate.toml --user ada --key private.pem --setting role=admin";
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -138,7 +152,7 @@ pub(crate) struct ServeArgs {
 }
 
 /// Where a configuration comes from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ConfigArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]

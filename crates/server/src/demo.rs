@@ -29,7 +29,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
     logging::start(config.log.clone());
     let admin = config.admin.address.as_ref();
     let admin = admin.map(|address| address.as_str().to_owned());
-    run::until_signal(config.gate(), admin, |gate, admin| {
+    run::until_signal(config.gate(None), admin, |gate, admin| {
         // It has these: they were bound, or it would not have started.
         let (tcp, ws) = (gate.address(0), gate.address(1));
         let found = Found {

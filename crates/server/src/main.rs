@@ -10,12 +10,14 @@
 //! - [`admin`]: `/healthz` and `/readyz`. [`http`]: the small HTTP server of both.
 //! - [`echo`], [`chat`]: the services that the binary brings with it.
 //! - [`secret`]: text that no log shows.
+//! - [`auth`]: who clients are, by token or certificate; `tidegate token`.
 //! - [`connect`]: `tidegate connect`, the client.
 //!
 //! Exit codes of `demo` and `serve`: 0 after an orderly stop, 1 when the gate cannot start
 //! or a second signal cut the stop short, 2 for a wrong configuration or usage.
 
 mod admin;
+mod auth;
 mod chat;
 mod cli;
 mod config;
@@ -27,7 +29,6 @@ mod http;
 mod logging;
 mod page;
 mod run;
-#[allow(dead_code, reason = "used where the configuration has keys and tokens")]
 mod secret;
 
 use std::ffi::OsString;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
             Command::Serve(args) => run::serve(args).await,
             Command::Config(command) => return config::command::run(command),
             Command::Connect(args) => return connect::run(args).await,
+            Command::Token(args) => auth::mint::run(args),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

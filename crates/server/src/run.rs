@@ -10,6 +10,9 @@ use tidegate::{GateBuilder, RunningGate, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::Admin;
+use crate::auth::Auth;
+use crate::auth::mint::MintError;
+use crate::auth::settings::AuthError;
 use crate::cli::ServeArgs;
 use crate::config::{Loaded, Mistakes, check};
 use crate::http::HttpServer;
@@ -31,6 +34,10 @@ pub(crate) enum RunError {
         address: String,
         why: io::Error,
     },
+    #[error("cannot start: {0}")]
+    Auth(#[from] AuthError),
+    #[error("no token: {0}")]
+    Mint(#[from] MintError),
     #[error("cannot start: signals: {0}")]
     Signals(io::Error),
     #[error("the gate did not stop in time")]
@@ -42,6 +49,7 @@ impl RunError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
+            Self::Mint(error) if error.is_usage() => 2,
             _ => 1,
         }
     }
@@ -59,7 +67,12 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
     }
     let admin = config.admin.address.as_ref();
     let admin = admin.map(|address| address.as_str().to_owned());
-    until_signal(config.gate(), admin, |_, _| Ok(())).await
+    let auth = config.auth.settings().map(Auth::new).transpose()?;
+    until_signal(config.gate(auth.as_ref()), admin, |gate, _| {
+        let watch = auth.map(|auth| auth.watch(gate.gate())).transpose();
+        watch.map_err(RunError::Signals)
+    })
+    .await
 }
 
 /// Runs the gate until a signal comes, then stops it in order. `started` is told where

@@ -9,6 +9,7 @@ use tidegate::{Gate, StartError};
 
 use super::problem::{KeyPath, Problem};
 use super::{Loaded, Mistakes, check, init, print, reference};
+use crate::auth::Auth;
 use crate::cli::ConfigArgs;
 
 /// The configuration is wrong.
@@ -100,7 +101,7 @@ fn new_file(path: &std::path::Path, force: bool) -> io::Result<()> {
     })
 }
 
-/// What `serve` would find out before it listens: certificates and keys.
+/// What `serve` would find out before it listens: certificates and keys, those of tokens too.
 fn whole(loaded: &Loaded) -> Result<(), Mistakes> {
     let config = &loaded.config;
     check::has_listener(config)?;
@@ -125,7 +126,12 @@ fn whole(loaded: &Loaded) -> Result<(), Mistakes> {
         check(top.key("tcp").index(i), tcp.listener().into());
     }
     for (i, ws) in config.websocket.iter().enumerate() {
-        check(top.key("websocket").index(i), ws.listener().into());
+        check(top.key("websocket").index(i), ws.listener(None).into());
+    }
+    if let Some(Err(error)) = config.auth.settings().map(Auth::new) {
+        let keys = error.key.split('.');
+        let at = keys.fold(top.key("auth"), |at, key| at.key(key));
+        problems.push(Problem::new(loaded.given.origin_of(&at), &at, error.why));
     }
     match problems.is_empty() {
         true => Ok(()),

@@ -1,13 +1,16 @@
 //! The gate that a configuration stands for.
 
-use tidegate::{Gate, GateBuilder, MemoryStore};
+use std::sync::Arc;
+
+use tidegate::{Exposure, Gate, GateBuilder, MemoryStore};
 
 use super::model::{BuiltIn, Config};
+use crate::auth::Auth;
 use crate::{chat, echo};
 
 impl Config {
     /// The gate that this describes.
-    pub(crate) fn gate(&self) -> GateBuilder {
+    pub(crate) fn gate(&self, auth: Option<&Arc<Auth>>) -> GateBuilder {
         let mut gate = Gate::builder()
             .limits(self.limits.limits())
             .gate_limits(self.gate.limits())
@@ -23,14 +26,25 @@ impl Config {
             gate = gate.listen(tcp.listener());
         }
         for ws in &self.websocket {
-            gate = gate.listen(ws.listener());
+            gate = gate.listen(ws.listener(auth.and_then(|auth| auth.subprotocol())));
         }
         for service in &self.services {
-            gate = match service {
-                BuiltIn::Echo => gate.service(echo::service()),
-                BuiltIn::Chat => gate.service(chat::service()),
-                BuiltIn::Auth => gate,
+            gate = match (service, auth) {
+                (BuiltIn::Echo, _) => gate.service(echo::service()),
+                (BuiltIn::Chat, _) => gate.service(chat::service()),
+                (BuiltIn::Auth, Some(auth)) => gate.service(auth.service()),
+                // Not what is let pass by the check.
+                (BuiltIn::Auth, None) => gate,
             };
+        }
+        if let Some(auth) = auth {
+            gate = auth.on(gate);
+        }
+        if let Some(entries) = &self.expose {
+            let entries = entries.iter().map(|entry| entry.as_str());
+            // Each entry has been checked. Were one wrong, nothing would be exposed.
+            let none = |_| Exposure::only::<&str>([]).unwrap_or_default();
+            gate = gate.expose(Exposure::only(entries).unwrap_or_else(none));
         }
         gate
     }

@@ -28,10 +28,16 @@ impl TcpConfig {
 }
 
 impl WebSocketConfig {
-    pub(crate) fn listener(&self) -> WebSocket {
+    /// `own` is a subprotocol that is agreed on where none of the configured ones is.
+    pub(crate) fn listener(&self, own: Option<&str>) -> WebSocket {
         let listener = common!(WebSocket::bind(self.address.as_str()), self)
             .path(self.path.as_str())
-            .subprotocols(self.subprotocols.iter().map(|name| name.as_str()));
+            .subprotocols(
+                self.subprotocols
+                    .iter()
+                    .map(|name| name.as_str())
+                    .chain(own),
+            );
         match self.origins.as_deref() {
             None => listener,
             Some([all]) if all.as_str() == "*" => listener.any_origin(),

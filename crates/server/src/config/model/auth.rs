@@ -64,7 +64,7 @@ section! {
         /// The claim, an object of texts, that becomes the session's settings.
         settings_claim: Option<Text> = None => example("\"settings\""),
 
-        /// Where a token may be in a WebSocket request, the first one wins.
+        /// Where a token may be in a WebSocket request. Two different ones are refused.
         sources: Vec<TokenSource> = sources()
             => example("[\"authorization\", \"query:token\", \"cookie:id\", \"subprotocol\"]"),
 
@@ -90,11 +90,11 @@ pub(crate) enum CertificateUser {
     Off,
     /// The subject's common name
     CommonName,
-    /// The first DNS name
+    /// The only DNS name
     DnsName,
-    /// The first URI
+    /// The only URI
     Uri,
-    /// The first e-mail address
+    /// The only e-mail address
     Email,
 }
 
