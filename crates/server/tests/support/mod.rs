@@ -239,6 +239,19 @@ pub(crate) fn python_client(url: &str, steps: &str, options: &str) -> Report {
         .args([url, steps, options]))
 }
 
+/// `tests/clients/jwt_tool.py`: its output's lines, one for each job.
+pub(crate) fn jwt_tool(what: &str, jobs: &serde_json::Value) -> Vec<String> {
+    let script = workspace().join("tests/clients/jwt_tool.py");
+    let report = run(Command::new(python())
+        .arg(script)
+        .args([what, &jobs.to_string()]));
+    assert!(
+        report.passed,
+        "{jobs}: {report}\n`scripts/install-test-tools` installs PyJWT"
+    );
+    report.stdout.lines().map(str::to_owned).collect()
+}
+
 /// The client programs have deadlines of their own, so this needs none.
 fn run(command: &mut Command) -> Report {
     let output = command
