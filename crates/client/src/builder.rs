@@ -1,5 +1,6 @@
 //! Options, and the way from an address to a connection.
 
+use std::fmt;
 use std::time::Duration;
 
 use tidegate_protocol::{Topic, TopicError, V1};
@@ -13,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::tls::TlsOptions;
+use crate::tls::{Identity, TlsOptions};
 use crate::transport::stream::StreamTransport;
 use crate::transport::websocket::WebSocketTransport;
 use crate::url::GateUrl;
@@ -28,12 +29,25 @@ const WS_WRITE_BUFFER: usize = 4 * V1::MAX_FRAME;
 #[must_use]
 pub struct Builder {
     url: String,
-    headers: Vec<(String, String)>,
+    headers: Vec<Header>,
     tls: TlsOptions,
     connect_timeout: Duration,
     keepalive: Option<(String, Duration)>,
     error_topic: Option<String>,
     settings: Settings,
+}
+
+/// A header of the WebSocket request. Its value may be a secret.
+#[derive(Clone)]
+struct Header {
+    name: String,
+    value: String,
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ..", self.name)
+    }
 }
 
 /// What the connection itself needs to know.
@@ -130,6 +144,20 @@ impl Builder {
         self
     }
 
+    /// Shows this certificate to a gate that asks for one: the chain from the client's own
+    /// certificate on, and its key, both PEM. Without effect where there is no TLS.
+    pub fn client_certificate(
+        mut self,
+        pem: impl Into<Vec<u8>>,
+        key_pem: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.tls.identity = Some(Identity {
+            chain: pem.into(),
+            key: key_pem.into(),
+        });
+        self
+    }
+
     /// The name that the gate's certificate must be for, where it is not the address's host.
     pub fn server_name(mut self, name: &str) -> Self {
         self.tls.server_name = Some(name.to_owned());
@@ -139,7 +167,10 @@ impl Builder {
     /// Adds a header to the WebSocket request (`Authorization`, `Origin`, …). The headers
     /// of the handshake itself cannot be given. Without effect on TCP.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
+        self.headers.push(Header {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
         self
     }
 
@@ -204,7 +235,7 @@ impl Builder {
 
     fn upgrade(&self, url: &GateUrl) -> Result<Request, Error> {
         let mut request = (&url.uri).into_client_request().map_err(upgrade_error)?;
-        for (name, value) in &self.headers {
+        for Header { name, value } in &self.headers {
             let invalid = || Error::InvalidHeader(name.clone());
             let header = HeaderName::try_from(name.as_str()).map_err(|_| invalid())?;
             let value = HeaderValue::try_from(value.as_str()).map_err(|_| invalid())?;

@@ -47,7 +47,7 @@
 //!
 //! - `url`: what a gate's address may be.
 //! - `builder`: options, and the way from an address to a connection.
-//! - `tls`: whom a `tls://` or `wss://` connection trusts.
+//! - `tls`: whom a `tls://` or `wss://` connection trusts, and who it says it is.
 //! - `client`: the handle.
 //! - `calls`: which requests wait for which answers.
 //! - `pushes`: packets that answer no request.
