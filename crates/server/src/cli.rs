@@ -67,13 +67,20 @@ Examples:
   tidegate serve --tcp 0.0.0.0:3653 --ws 0.0.0.0:3654 --admin 127.0.0.1:3656 --service echo";
 
 const CONNECT_AFTER_HELP: &str = "\
+Without -e, commands are read from standard input: edited, with completion and history, where
+that is a terminal. help lists them. Results go to standard output, what went wrong to
+standard error; with --json all goes to standard output.
+
 Exit codes: 0 done, 1 a command of a script failed, 2 wrong usage, 3 cannot connect,
 4 closed by the gate or lost.
 
 Examples:
   tidegate connect tcp://127.0.0.1:3653
   tidegate connect ws://127.0.0.1:3654/ -e 'echo/echo hello'
-  tidegate connect wss://gate.example/ --ca ca.pem";
+  tidegate connect wss://gate.example/ --ca ca.pem --token-file token
+  tidegate connect tls://gate.example:3653 --cert me.pem --cert-key me.key
+  tidegate connect tcp://127.0.0.1:3653 -e 'chat/login bob' -e 'wait-for chat/said 60'
+  tidegate connect tcp://127.0.0.1:3653 --json < commands | jq .body";
 
 const TOKEN_AFTER_HELP: &str = "\
 Only the token goes to standard output. There is no key but those that you set: one that is

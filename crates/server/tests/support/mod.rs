@@ -9,8 +9,10 @@
 )]
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
+pub(crate) mod hostile;
 pub(crate) mod keys;
 pub(crate) mod server;
+pub(crate) mod terminal;
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};

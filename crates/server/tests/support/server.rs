@@ -57,12 +57,20 @@ pub(crate) struct Ended {
 
 /// Runs the binary, which must end in time.
 pub(crate) fn run(arguments: &[&str]) -> Ended {
-    let child = tidegate()
+    run_with(arguments, b"")
+}
+
+/// The same, with something to read. It must fit a pipe.
+pub(crate) fn run_with(arguments: &[&str], input: &[u8]) -> Ended {
+    let mut child = tidegate()
         .args(arguments)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    // It may end without reading.
+    child.stdin.take().unwrap().write_all(input).ok();
     let mut child = Killed(child);
     let texts = [Arc::new(Mutex::new(String::new())), Arc::default()];
     let (stdout_lines, stdout_end) = mpsc::channel();
