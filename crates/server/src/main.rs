@@ -5,7 +5,8 @@
 //! - [`cli`]: what can be typed.
 //! - [`config`]: the configuration of `tidegate serve`, one typed model, and `tidegate config`.
 //! - [`run`]: runs a gate from its start to its orderly stop. [`logging`], [`descriptors`]:
-//!   what it sets up first.
+//!   what it sets up first. [`kernel`]: whether the system can carry it. [`systemd`]: whom
+//!   it tells how it is.
 //! - [`demo`]: `tidegate demo`, and what it prints. [`page`]: its status page.
 //! - [`admin`]: `/healthz` and `/readyz`. [`http`]: the small HTTP server of both.
 //! - [`echo`], [`chat`]: the services that the binary brings with it.
@@ -26,10 +27,12 @@ mod demo;
 mod descriptors;
 mod echo;
 mod http;
+mod kernel;
 mod logging;
 mod page;
 mod run;
 mod secret;
+mod systemd;
 
 use std::ffi::OsString;
 use std::fmt::Display;

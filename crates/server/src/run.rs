@@ -16,6 +16,8 @@ use crate::auth::settings::AuthError;
 use crate::cli::ServeArgs;
 use crate::config::{Loaded, Mistakes, check};
 use crate::http::HttpServer;
+use crate::kernel::{self, Needs};
+use crate::systemd::Manager;
 use crate::{descriptors, logging};
 
 /// What stopping may take beyond the gate's own deadline, before the process just ends.
@@ -69,6 +71,7 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let admin = admin.map(|address| address.as_str().to_owned());
     let auth = config.auth.settings().map(Auth::new).transpose()?;
     until_signal(config.gate(auth.as_ref()), admin, |gate, _| {
+        kernel::check(Needs::new(gate.gate().limits(), gate.listeners().count()));
         let watch = auth.map(|auth| auth.watch(gate.gate())).transpose();
         watch.map_err(RunError::Signals)
     })
@@ -94,6 +97,7 @@ pub(crate) async fn until_signal<T>(
     state.watch(gate.gate().clone());
     let beside = started(&gate, admin.as_ref().map(HttpServer::address))?;
     tracing::info!(gate = %gate.gate().id(), "ready");
+    let manager = Manager::ready(gate.gate());
     let by = signals.next().await;
     tracing::info!(
         signal = by,
@@ -105,6 +109,9 @@ pub(crate) async fn until_signal<T>(
         process::exit(1);
     });
     let deadline = gate.gate().limits().shutdown_timeout + OVERTIME;
+    if let Some(manager) = &manager {
+        manager.stopping(deadline);
+    }
     // In a task of its own: its last part waits for the gate's threads.
     let stopping = tokio::spawn(gate.stop());
     if tokio::time::timeout(deadline, stopping).await.is_err() {
@@ -113,7 +120,7 @@ pub(crate) async fn until_signal<T>(
         process::exit(1);
     }
     // Only now: readiness could be asked for until here.
-    drop((admin, beside));
+    drop((admin, beside, manager));
     Ok(())
 }
 

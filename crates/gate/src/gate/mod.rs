@@ -130,6 +130,14 @@ impl Gate {
         self.0.ready.load(Ordering::Acquire)
     }
 
+    /// How long the shard that is most behind has not come round to its tasks. Some
+    /// 50 ms while all is well; it grows while code that blocks, or spins, keeps a shard
+    /// to itself: its connections are not served meanwhile. For watchdogs.
+    pub fn shard_lag(&self) -> Duration {
+        let lags = self.0.shards.iter().map(|shard| shard.lag());
+        lags.max().unwrap_or_default()
+    }
+
     // --- the session table
 
     /// A session of this gate.

@@ -393,11 +393,11 @@ fn python() -> PathBuf {
     ))
 }
 
-fn tool(variable: &str, default: &Path) -> PathBuf {
+pub(crate) fn tool(variable: &str, default: &Path) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| default.to_owned(), PathBuf::from)
 }
 
-fn installed(path: PathBuf) -> PathBuf {
+pub(crate) fn installed(path: PathBuf) -> PathBuf {
     assert!(
         path.exists(),
         "{} is missing; run `scripts/test tools` to install the test tools",
@@ -406,7 +406,7 @@ fn installed(path: PathBuf) -> PathBuf {
     path
 }
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)
