@@ -64,7 +64,7 @@ fn exit_codes() {
         (&[url], 0),
         (&[url, "-e", "echo/nope x"], 1),
         (&[url, "-e", "echo/nope x", "-e", "echo/echo x"], 1),
-        (&[url, "-e", "echo/after 1h", "--timeout", "0.05"], 1),
+        (&[url, "-e", "echo/after 5s x", "--timeout", "0.05"], 1),
         (&[url, "-e", "wait-for nothing 0.05"], 1),
         (&[url, "-e", "echo/echo @/nonexistent"], 1),
         (&[url, "-e", "nonsense"], 2),
@@ -97,6 +97,13 @@ fn exit_codes() {
             ended.stderr
         );
     }
+    let late = run(&["connect", url, "-e", "echo/after 5s x", "--timeout", "0.05"]);
+    assert!(
+        late.stderr
+            .starts_with("!! echo/after: no answer after 50ms ("),
+        "{}",
+        late.stderr
+    );
     // Closed by the gate.
     let mut child = tidegate()
         .args([
