@@ -164,11 +164,14 @@ async fn sessions_that_change_while_they_end_leave_nothing_behind() {
 /// What a watchdog asks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_that_is_kept_to_itself_is_seen_from_outside() {
-    static HELD: Mutex<()> = Mutex::new(());
+    static RELEASE: Mutex<Option<mpsc::Receiver<()>>> = Mutex::new(None);
     async fn blocks(_: tidegate::Session) {
+        let release = RELEASE.lock().unwrap().take().unwrap();
         // What no handler should do.
-        drop(HELD.lock().unwrap());
+        let _ = release.recv();
     }
+    let (held, release) = mpsc::channel();
+    *RELEASE.lock().unwrap() = Some(release);
     let gate = builder()
         .shards(2)
         .listen(Tcp::bind("127.0.0.1:0"))
@@ -183,7 +186,6 @@ async fn a_shard_that_is_kept_to_itself_is_seen_from_outside() {
     let handle = gate.gate().clone();
     let long = Duration::from_millis(500);
     until("all shards turn", || handle.shard_lag() < long).await;
-    let held = HELD.lock().unwrap();
     let mut client = Client::tcp(&gate, 0).await;
     client.send("block/now", "").await;
     until("one does not", || handle.shard_lag() > long).await;
