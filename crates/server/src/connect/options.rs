@@ -1,6 +1,5 @@
 //! What can be said on the command line, and the connection that it stands for.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use thiserror::Error;
 use tidegate_client::{Builder, Client};
 
 use super::command::{self, SecondsError};
+use crate::secret::Secret;
 
 /// Arguments of `tidegate connect`.
 ///
@@ -94,22 +94,6 @@ struct UpgradeArgs {
     /// The same, with the token in a file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-}
-
-/// What must not get into a log.
-#[derive(Clone)]
-struct Secret(String);
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("..")
-    }
 }
 
 /// Options that make no sense.
@@ -201,12 +185,12 @@ impl UpgradeArgs {
     }
 
     fn apply(&self, mut builder: Builder) -> Result<Builder, OptionError> {
-        for Secret(header) in &self.header {
-            let (name, value) = header.split_once(':').ok_or(OptionError::Header)?;
+        for header in &self.header {
+            let (name, value) = header.expose().split_once(':').ok_or(OptionError::Header)?;
             builder = builder.header(name.trim(), value.trim());
         }
         let token = match (&self.token, &self.token_file) {
-            (Some(Secret(token)), _) => Some(token.clone()),
+            (Some(token), _) => Some(token.expose().to_owned()),
             (None, Some(path)) => Some(secret_in(path)?),
             (None, None) => None,
         };
