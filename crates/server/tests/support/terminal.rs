@@ -21,7 +21,7 @@ impl<'a> Terminal<'a> {
     /// Starts it with these arguments. `files` takes the history.
     pub(crate) fn connect(files: &'a Scratch, name: &str, arguments: &[&str]) -> Self {
         let terminal = Self {
-            name: format!("tidegate-{}-{name}", std::process::id()),
+            name: name.to_owned(),
             files,
         };
         let arguments: Vec<_> = arguments.iter().map(|a| format!("'{a}'")).collect();
@@ -40,6 +40,11 @@ impl<'a> Terminal<'a> {
         terminal
     }
 
+    fn socket(&self) -> String {
+        let file = self.files.path().join(format!("{}.tmux", self.name));
+        file.to_str().unwrap().to_owned()
+    }
+
     fn raw_file(&self) -> String {
         let file = self.files.path().join(format!("{}.raw", self.name));
         file.to_str().unwrap().to_owned()
@@ -48,7 +53,7 @@ impl<'a> Terminal<'a> {
     fn tmux(&self, arguments: &[&str]) -> String {
         let program = installed(tool("TIDEGATE_TEST_TMUX", Path::new("/usr/bin/tmux")));
         let output = Command::new(program)
-            .args(["-f", "/dev/null", "-L", &self.name])
+            .args(["-f", "/dev/null", "-S", &self.socket()])
             .args(arguments)
             .env("XDG_STATE_HOME", self.files.path())
             .env("LC_ALL", "C.UTF-8")
@@ -134,7 +139,7 @@ impl Drop for Terminal<'_> {
     fn drop(&mut self) {
         let program = tool("TIDEGATE_TEST_TMUX", Path::new("/usr/bin/tmux"));
         let mut tmux = Command::new(program);
-        tmux.args(["-L", &self.name, "kill-server"])
+        tmux.args(["-S", &self.socket(), "kill-server"])
             .env_remove("TMUX");
         tmux.output().ok();
     }
