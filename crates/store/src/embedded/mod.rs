@@ -289,3 +289,24 @@ fn thread<T: Send + 'static>(
 ) -> std::io::Result<JoinHandle<T>> {
     std::thread::Builder::new().name(name.into()).spawn(run)
 }
+
+#[cfg(test)]
+impl Embedded {
+    /// Changes that have a place in the queue and are not taken from it.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.changes.len()
+    }
+
+    /// Rows of `settings`, `expiry` and `due`.
+    pub(crate) fn rows(&self) -> [u64; 3] {
+        use redb::{ReadableDatabase, ReadableTableMetadata};
+        let database = self.shared.database.read();
+        let transaction = database.as_ref().unwrap().begin_read().unwrap();
+        [
+            transaction.open_table(database::SETTINGS).unwrap().len(),
+            transaction.open_table(database::EXPIRY).unwrap().len(),
+            transaction.open_table(database::DUE).unwrap().len(),
+        ]
+        .map(Result::unwrap)
+    }
+}

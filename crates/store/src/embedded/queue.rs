@@ -98,6 +98,11 @@ impl<T> Queue<T> {
         self.arrived.notify_all();
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().items.len()
+    }
+
     /// What is queued can still be taken.
     pub(crate) fn close(&self) {
         self.waiting.lock().closed = true;

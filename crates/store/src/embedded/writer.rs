@@ -13,7 +13,7 @@ use tidegate::store::StoreError;
 use super::change::{Change, Tables, note_time};
 use super::database::{self, begin, caught};
 use super::queue::Taken;
-use super::{Operation, OpenError, Shared};
+use super::{OpenError, Operation, Shared};
 
 /// Operations in one transaction.
 const MOST: usize = 1024;
@@ -120,7 +120,11 @@ impl Writer<'_> {
                     _ => tables.apply(&item.change, self.shared.options.max_users)?,
                 });
             }
-            let next_due = if sweep { tables.sweep()? } else { tables.next_due()? };
+            let next_due = if sweep {
+                tables.sweep()?
+            } else {
+                tables.next_due()?
+            };
             let changed = tables.changed();
             drop(tables);
             if changed {

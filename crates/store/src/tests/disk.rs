@@ -46,6 +46,16 @@ struct State {
     stuck: u64,
 }
 
+/// A disk whose syncs wait.
+pub(super) struct Frozen(Disk);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.0.state.lock().frozen = false;
+        self.0.0.changed.notify_all();
+    }
+}
+
 #[derive(Debug)]
 enum Step {
     Write(usize, Vec<u8>),
@@ -106,14 +116,10 @@ impl Disk {
         self.0.state.lock().seen.len()
     }
 
-    /// Lets syncs wait until [`thaw`](Self::thaw).
-    pub(super) fn freeze(&self) {
+    /// Lets syncs wait until what it answers is dropped.
+    pub(super) fn freeze(&self) -> Frozen {
         self.0.state.lock().frozen = true;
-    }
-
-    pub(super) fn thaw(&self) {
-        self.0.state.lock().frozen = false;
-        self.0.changed.notify_all();
+        Frozen(self.clone())
     }
 
     /// Waits until a sync waits.
