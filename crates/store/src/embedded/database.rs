@@ -9,6 +9,7 @@
 //!
 //! Times are milliseconds since 1970. A user has one row in each of the last three.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{
@@ -117,7 +118,17 @@ pub(crate) fn open_error(storage: &dyn Storage, error: DatabaseError) -> OpenErr
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::Locked { path }
         }
-        DatabaseError::Storage(StorageError::Io(source)) => OpenError::Io { path, source },
+        DatabaseError::Storage(StorageError::Io(source)) => match source.kind() {
+            ErrorKind::InvalidData => OpenError::NotAStore {
+                path,
+                detail: source.to_string(),
+            },
+            ErrorKind::UnexpectedEof => OpenError::Corrupt {
+                path,
+                detail: "it is cut short".into(),
+            },
+            _ => OpenError::Io { path, source },
+        },
         DatabaseError::UpgradeRequired(version) => OpenError::NotAStore {
             path,
             detail: format!("its database has format {version}"),

@@ -55,6 +55,9 @@ const READERS: usize = 2;
 /// [`heartbeat`](Store::heartbeat) that returned `Ok` is on the disk. Those that wait
 /// at the same time are written together. Queries wait for no write.
 ///
+/// When the disk is full, or fails, operations answer an error, and the store goes on by
+/// itself when the disk does; what it acknowledged before is there.
+///
 /// The file belongs to one store at a time. Dropping the store finishes what is being
 /// written and releases the file; this blocks until it is done.
 pub struct Embedded {
@@ -73,12 +76,9 @@ pub struct EmbeddedOptions {
     /// Memory for parts of the file, in bytes. Half of it may hold what is about to be
     /// written. 64 MiB; less than 1 MiB is taken as 1 MiB.
     pub cache_bytes: usize,
-    /// Saves are answered [`StoreError::Full`] when the file system has fewer bytes
-    /// left than this; deletes, heartbeats, queries and expiry go on. 16 MiB.
-    pub keep_free: u64,
     /// Whether opening reads the whole file and checks it, about a second for each
     /// gigabyte. Without, damage from outside shows only when what is damaged is read,
-    /// and not always then. Yes.
+    /// and not always then. What a sudden end leaves is repaired in either case. Yes.
     pub verify: bool,
 }
 
@@ -87,7 +87,6 @@ impl Default for EmbeddedOptions {
         Self {
             max_users: None,
             cache_bytes: 64 * 1024 * 1024,
-            keep_free: 16 * 1024 * 1024,
             verify: true,
         }
     }
@@ -103,12 +102,6 @@ impl EmbeddedOptions {
     /// Sets [`cache_bytes`](Self::cache_bytes).
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
-        self
-    }
-
-    /// Sets [`keep_free`](Self::keep_free).
-    pub fn keep_free(mut self, bytes: u64) -> Self {
-        self.keep_free = bytes;
         self
     }
 

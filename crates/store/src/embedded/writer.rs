@@ -4,6 +4,7 @@
 //! shared. It also removes what has expired, and when the database has failed it opens it
 //! again.
 
+use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ const MOST: usize = 1024;
 /// Between the first tries to open a database that failed; doubled up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// How long saves are refused after the disk was full, before it is tried again: a
+/// database that found no room in the middle has to be opened again.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at what has expired.
 const SWEEP_PAUSE: Duration = Duration::from_millis(500);
 
@@ -29,6 +33,7 @@ pub(super) fn run(shared: &Shared) -> Result<(), StoreError> {
         shared,
         next_sweep: Some(Instant::now()),
         failed: None,
+        full_until: None,
     };
     writer.run();
     writer.close()
@@ -40,11 +45,21 @@ struct Writer<'s> {
     next_sweep: Option<Instant>,
     /// There while the database is not.
     failed: Option<Failed>,
+    /// Until when saves are refused.
+    full_until: Option<Instant>,
 }
 
 struct Failed {
     next_try: Instant,
     pause: Duration,
+    verify: bool,
+}
+
+/// A transaction that did not come to its end.
+struct Failure {
+    error: StoreError,
+    /// Whether there was no room on the disk.
+    full: bool,
 }
 
 /// How a transaction went.
@@ -67,7 +82,8 @@ impl Writer<'_> {
             // Who gave up has been told that it failed: then it better does.
             operations.retain(|taken| !taken.item.reply.is_closed());
             if self.shared.broken.swap(false, Ordering::AcqRel) && self.failed.is_none() {
-                self.fail(StoreError::Unavailable("a read failed".into()));
+                let error = StoreError::Unavailable("a read failed".into());
+                self.fail(error, self.shared.options.verify);
             }
             if self.failed.is_some() {
                 self.reopen_when_due();
@@ -94,8 +110,12 @@ impl Writer<'_> {
                 let mut answers = done.answers.into_iter();
                 answer(operations, |_| answers.next().unwrap_or(Ok(())));
             }
-            Err(error) => {
-                self.fail(error.clone());
+            Err(Failure { error, full }) => {
+                if full {
+                    self.full_until = Some(Instant::now() + FULL_PAUSE);
+                }
+                // A write that found no room is no reason to doubt what is there.
+                self.fail(error.clone(), !full && self.shared.options.verify);
                 answer(operations, |_| Err(error.clone()));
             }
         }
@@ -107,8 +127,8 @@ impl Writer<'_> {
         database: &Database,
         operations: &[Taken<Operation>],
         sweep: bool,
-    ) -> Result<Done, StoreError> {
-        let room = self.has_room(operations);
+    ) -> Result<Done, Failure> {
+        let full = self.full_until.is_some_and(|until| Instant::now() < until);
         let now = self.shared.clock.now();
         let run = || -> Result<Done, Error> {
             let transaction = begin(database)?;
@@ -116,7 +136,7 @@ impl Writer<'_> {
             let mut answers = Vec::with_capacity(operations.len());
             for Taken { item, .. } in operations {
                 answers.push(match item.change {
-                    Change::Save { .. } if !room => Err(StoreError::Full),
+                    Change::Save { .. } if full => Err(StoreError::Full),
                     _ => tables.apply(&item.change, self.shared.options.max_users)?,
                 });
             }
@@ -135,26 +155,17 @@ impl Writer<'_> {
             }
             Ok(Done { answers, next_due })
         };
-        match caught(run) {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(Error::Corrupted(detail))) => Err(StoreError::Corrupt(detail)),
-            Ok(Err(error)) => Err(StoreError::Unavailable(error.to_string())),
-            Err(panic) => Err(StoreError::Corrupt(panic)),
-        }
-    }
-
-    /// Whether the file system has room for more. It is asked before, since a database
-    /// that ran out of it in the middle must be opened again.
-    fn has_room(&self, operations: &[Taken<Operation>]) -> bool {
-        let saves = |taken: &Taken<Operation>| matches!(taken.item.change, Change::Save { .. });
-        if !operations.iter().any(saves) {
-            return true;
-        }
-        match self.shared.storage.free() {
-            Ok(free) => free >= self.shared.options.keep_free,
-            // Then the write will tell.
-            Err(_) => true,
-        }
+        let error = match caught(run) {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(Error::Corrupted(detail))) => StoreError::Corrupt(detail),
+            Ok(Err(Error::Io(error))) if is_full(&error) => {
+                let error = StoreError::Unavailable(error.to_string());
+                return Err(Failure { error, full: true });
+            }
+            Ok(Err(error)) => StoreError::Unavailable(error.to_string()),
+            Err(panic) => StoreError::Corrupt(panic),
+        };
+        Err(Failure { error, full: false })
     }
 
     fn plan_sweep(&mut self, next_due: Option<u64>, swept: bool) {
@@ -173,7 +184,7 @@ impl Writer<'_> {
     }
 
     /// Gives the database up, and plans to open it again.
-    fn fail(&mut self, error: StoreError) {
+    fn fail(&mut self, error: StoreError, verify: bool) {
         tracing::error!(path = ?self.shared.storage.path(), error = ?error.to_string(), "the store failed; it will be opened again");
         let broken = std::mem::replace(&mut *self.shared.database.write(), Err(error));
         // No reader has it any more, and what one has found is being looked after.
@@ -183,7 +194,9 @@ impl Writer<'_> {
         self.failed = Some(Failed {
             next_try: Instant::now(),
             pause: FIRST_PAUSE,
+            verify,
         });
+        self.reopen_when_due();
     }
 
     fn reopen_when_due(&mut self) {
@@ -193,8 +206,8 @@ impl Writer<'_> {
         if failed.next_try > Instant::now() {
             return;
         }
-        let options = &self.shared.options;
-        match database::open(&*self.shared.storage, options.cache_bytes, options.verify) {
+        let cache_bytes = self.shared.options.cache_bytes;
+        match database::open(&*self.shared.storage, cache_bytes, failed.verify) {
             Ok(opened) => {
                 tracing::info!(path = ?self.shared.storage.path(), "the store is open again");
                 *self.shared.database.write() = Ok(opened.database);
@@ -218,6 +231,12 @@ impl Writer<'_> {
             Err(panic) => Err(StoreError::Corrupt(panic)),
         }
     }
+}
+
+/// Whether the file may have no more bytes: the file system's, a quota's or a limit's.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 fn unavailable(error: OpenError) -> StoreError {

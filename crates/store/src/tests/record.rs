@@ -52,6 +52,11 @@ impl Record {
         self.0.entry(who).or_default().0 = number;
     }
 
+    /// The user's first change was asked for at least.
+    pub(super) fn started(&mut self, who: u64) {
+        self.0.entry(who).or_insert((1, 0));
+    }
+
     pub(super) fn acknowledged(&mut self, who: u64, number: u64) {
         self.0.entry(who).or_default().1 = number;
     }
