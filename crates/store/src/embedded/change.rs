@@ -11,7 +11,7 @@ use tidegate::store::StoreError;
 use tidegate::{Settings, UserId};
 
 use super::clock::after;
-use super::database::{DUE, EXPIRY, META, SETTINGS, TIME_KEY};
+use super::database::{BYTES_KEY, DUE, EXPIRY, META, PEAK_KEY, SETTINGS, TIME_KEY};
 use super::encoding::encode;
 
 /// Rows of `due` that one transaction looks after at most, so that none is held up.
@@ -58,29 +58,56 @@ impl Change {
     }
 }
 
+/// What saves may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Room {
+    /// What they need.
+    Any,
+    /// What the file has already.
+    InFile,
+    /// Nothing.
+    None,
+}
+
 /// The tables within a transaction.
 pub(crate) struct Tables<'t> {
+    meta: Table<'t, &'static str, u64>,
     settings: Table<'t, &'static str, &'static [u8]>,
     expiry: Table<'t, &'static str, (u64, u64)>,
     due: Table<'t, (u64, &'static str), ()>,
     now: u64,
+    /// Bytes of settings, now and at most.
+    bytes: u64,
+    peak: u64,
     changed: bool,
 }
 
 impl<'t> Tables<'t> {
     pub(crate) fn open(transaction: &'t WriteTransaction, now: u64) -> Result<Self, Error> {
+        let meta = transaction.open_table(META)?;
+        let number = |key| Ok::<_, Error>(meta.get(key)?.map_or(0, |row| row.value()));
+        let (bytes, peak) = (number(BYTES_KEY)?, number(PEAK_KEY)?);
         Ok(Self {
+            meta,
             settings: transaction.open_table(SETTINGS)?,
             expiry: transaction.open_table(EXPIRY)?,
             due: transaction.open_table(DUE)?,
             now,
+            bytes,
+            peak,
             changed: false,
         })
     }
 
-    /// Whether there is anything to commit.
-    pub(crate) fn changed(&self) -> bool {
-        self.changed
+    /// Ends the changes. Answers whether there is anything to commit.
+    pub(crate) fn finish(mut self) -> Result<bool, Error> {
+        if self.changed {
+            // The store's clock will not be before this when it is next opened.
+            self.meta.insert(TIME_KEY, self.now)?;
+            self.meta.insert(BYTES_KEY, self.bytes)?;
+            self.meta.insert(PEAK_KEY, self.peak.max(self.bytes))?;
+        }
+        Ok(self.changed)
     }
 
     /// The inner result is the operation's, the outer one the database's.
@@ -88,6 +115,7 @@ impl<'t> Tables<'t> {
         &mut self,
         change: &Change,
         max_users: Option<u64>,
+        room: Room,
     ) -> Result<Result<(), StoreError>, Error> {
         match change {
             Change::Save {
@@ -95,11 +123,14 @@ impl<'t> Tables<'t> {
                 settings,
                 ttl,
             } => {
-                let row = self.row(user)?;
-                if row.is_none() && self.is_full(max_users)? {
+                let has_room = self.has_room(settings, room);
+                if !has_room || (self.row(user)?.is_none() && self.is_full(max_users)?) {
                     return Ok(Err(StoreError::Full));
                 }
-                self.settings.insert(&**user, settings.as_slice())?;
+                let row = self.row(user)?;
+                let old = self.settings.insert(&**user, settings.as_slice())?;
+                let old = old.map_or(0, |old| size(old.value()));
+                self.bytes = (self.bytes + size(settings)).saturating_sub(old);
                 self.set_expiry(user, row, after(self.now, *ttl))?;
             }
             Change::Delete { user } => self.remove(user)?,
@@ -159,6 +190,16 @@ impl<'t> Tables<'t> {
         Ok(self.expiry.get(user)?.map(|row| row.value()))
     }
 
+    /// A file that once held more has room within: it does not shrink much. But for a
+    /// tenth, since room may be in pieces.
+    fn has_room(&self, settings: &[u8], room: Room) -> bool {
+        match room {
+            Room::Any => true,
+            Room::InFile => self.bytes + size(settings) <= self.peak / 10 * 9,
+            Room::None => false,
+        }
+    }
+
     fn is_full(&mut self, max_users: Option<u64>) -> Result<bool, Error> {
         let Some(max) = max_users else {
             return Ok(false);
@@ -195,14 +236,14 @@ impl<'t> Tables<'t> {
         if let Some(due) = due {
             self.changed = true;
             self.due.remove((due, user))?;
-            self.settings.remove(user)?;
+            let old = self.settings.remove(user)?;
+            let old = old.map_or(0, |old| size(old.value()));
+            self.bytes = self.bytes.saturating_sub(old);
         }
         Ok(())
     }
 }
 
-/// Notes the time, which the store's clock will not be before when it is next opened.
-pub(crate) fn note_time(transaction: &WriteTransaction, now: u64) -> Result<(), Error> {
-    transaction.open_table(META)?.insert(TIME_KEY, now)?;
-    Ok(())
+fn size(settings: &[u8]) -> u64 {
+    settings.len() as u64
 }

@@ -2,7 +2,7 @@
 //!
 //! | Table | Key | Value |
 //! | --- | --- | --- |
-//! | `meta` | `format`, `time` | the file's format; the last time that it has seen |
+//! | `meta` | `format`, `time`, `bytes`, `peak` | the file's format; the last time that it has seen; bytes of settings, now and at most |
 //! | `settings` | user | the settings, see `encoding` |
 //! | `expiry` | user | when the user expires; the time under which `due` has the user |
 //! | `due` | time, user | nothing: users by a time that their expiry is not before |
@@ -31,6 +31,10 @@ pub(crate) const DUE: TableDefinition<'_, (u64, &str), ()> = TableDefinition::ne
 const FORMAT_KEY: &str = "format";
 /// The row of `meta` with the last time that was seen.
 pub(crate) const TIME_KEY: &str = "time";
+/// The row with the bytes of all settings.
+pub(crate) const BYTES_KEY: &str = "bytes";
+/// The row with the most that there have been.
+pub(crate) const PEAK_KEY: &str = "peak";
 
 /// Memory for a new file, and least for any.
 const LEAST_CACHE: usize = 1024 * 1024;

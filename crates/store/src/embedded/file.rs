@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
-use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
+use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with, statvfs};
 use rustix::io::Errno;
 
 use super::database;
@@ -23,6 +23,9 @@ pub(crate) trait Storage: Send + Sync + 'static {
     /// Opens what is there, as the disk has it and not as a cache remembers it, and
     /// makes nothing.
     fn open(&self) -> Result<Box<dyn StorageBackend>, OpenError>;
+
+    /// Bytes that the file system has left.
+    fn free(&self) -> io::Result<u64>;
 
     /// The error of an operating system that refused.
     fn failed(&self, source: io::Error) -> OpenError {
@@ -146,6 +149,11 @@ impl Storage for FileStorage {
         file.sync_all().map_err(failed)?;
         fadvise(&file, 0, None, Advice::DontNeed).map_err(|e| self.failed(e.into()))?;
         backend(file, self)
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let system = statvfs(self.directory())?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 }
 

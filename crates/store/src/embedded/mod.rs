@@ -76,6 +76,10 @@ pub struct EmbeddedOptions {
     /// Memory for parts of the file, in bytes. Half of it may hold what is about to be
     /// written. 64 MiB; less than 1 MiB is taken as 1 MiB.
     pub cache_bytes: usize,
+    /// Saves that need more of the disk are answered [`StoreError::Full`] when the file
+    /// system has fewer bytes left than this, so that there is room for deletes and
+    /// expiry, which need a little for a while. 16 MiB.
+    pub keep_free: u64,
     /// Whether opening reads the whole file and checks it, about a second for each
     /// gigabyte. Without, damage from outside shows only when what is damaged is read,
     /// and not always then. What a sudden end leaves is repaired in either case. Yes.
@@ -87,6 +91,7 @@ impl Default for EmbeddedOptions {
         Self {
             max_users: None,
             cache_bytes: 64 * 1024 * 1024,
+            keep_free: 16 * 1024 * 1024,
             verify: true,
         }
     }
@@ -102,6 +107,12 @@ impl EmbeddedOptions {
     /// Sets [`cache_bytes`](Self::cache_bytes).
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
+        self
+    }
+
+    /// Sets [`keep_free`](Self::keep_free).
+    pub fn keep_free(mut self, bytes: u64) -> Self {
+        self.keep_free = bytes;
         self
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use redb::{Database, Error};
 use tidegate::store::StoreError;
 
-use super::change::{Change, Tables, note_time};
+use super::change::{Change, Room, Tables};
 use super::database::{self, begin, caught};
 use super::queue::Taken;
 use super::{OpenError, Operation, Shared};
@@ -21,8 +21,7 @@ const MOST: usize = 1024;
 /// Between the first tries to open a database that failed; doubled up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// How long saves are refused after the disk was full, before it is tried again: a
-/// database that found no room in the middle has to be opened again.
+/// How long saves are refused after the disk was full, before it is tried again.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at what has expired.
 const SWEEP_PAUSE: Duration = Duration::from_millis(500);
@@ -128,27 +127,20 @@ impl Writer<'_> {
         operations: &[Taken<Operation>],
         sweep: bool,
     ) -> Result<Done, Failure> {
-        let full = self.full_until.is_some_and(|until| Instant::now() < until);
+        let room = self.room(operations);
         let now = self.shared.clock.now();
         let run = || -> Result<Done, Error> {
             let transaction = begin(database)?;
             let mut tables = Tables::open(&transaction, now)?;
             let mut answers = Vec::with_capacity(operations.len());
             for Taken { item, .. } in operations {
-                answers.push(match item.change {
-                    Change::Save { .. } if full => Err(StoreError::Full),
-                    _ => tables.apply(&item.change, self.shared.options.max_users)?,
-                });
+                answers.push(tables.apply(&item.change, self.shared.options.max_users, room)?);
             }
-            let next_due = if sweep {
-                tables.sweep()?
-            } else {
-                tables.next_due()?
+            let next_due = match sweep {
+                true => tables.sweep()?,
+                false => tables.next_due()?,
             };
-            let changed = tables.changed();
-            drop(tables);
-            if changed {
-                note_time(&transaction, now)?;
+            if tables.finish()? {
                 transaction.commit()?;
             } else {
                 transaction.abort()?;
@@ -166,6 +158,23 @@ impl Writer<'_> {
             Err(panic) => StoreError::Corrupt(panic),
         };
         Err(Failure { error, full: false })
+    }
+
+    /// What the disk has for saves. It is asked before: a database that found no room in
+    /// the middle has to be opened again.
+    fn room(&self, operations: &[Taken<Operation>]) -> Room {
+        let saves = |taken: &Taken<Operation>| matches!(taken.item.change, Change::Save { .. });
+        if !operations.iter().any(saves) {
+            return Room::Any;
+        }
+        if self.full_until.is_some_and(|until| Instant::now() < until) {
+            return Room::None;
+        }
+        match self.shared.storage.free() {
+            Ok(free) if free < self.shared.options.keep_free => Room::InFile,
+            // If it cannot be asked, the write will tell.
+            _ => Room::Any,
+        }
     }
 
     fn plan_sweep(&mut self, next_due: Option<u64>, swept: bool) {

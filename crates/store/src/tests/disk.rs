@@ -219,6 +219,10 @@ impl Storage for Disk {
         drop(state);
         Ok(Box::new(self.clone()))
     }
+
+    fn free(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 impl StorageBackend for Disk {

@@ -132,6 +132,10 @@ impl Storage for Undoable {
             log: Mutex::new(log),
         }))
     }
+
+    fn free(&self) -> io::Result<u64> {
+        self.0.free()
+    }
 }
 
 fn log_path(path: &Path) -> PathBuf {
