@@ -13,6 +13,11 @@
 //! # }
 //! ```
 
+/// The examples of `docs/stores.md` compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/stores.md")]
+struct Stores;
+
 mod embedded;
 
 pub use embedded::{Embedded, EmbeddedOptions, OpenError};
