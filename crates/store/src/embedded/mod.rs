@@ -80,7 +80,7 @@ pub struct EmbeddedOptions {
     /// system has fewer bytes left than this, so that there is room for deletes and
     /// expiry, which need a little for a while. 16 MiB.
     pub keep_free: u64,
-    /// Whether opening reads the whole file and checks it, about a second for each
+    /// Whether opening reads the whole file and checks it, a few seconds for each
     /// gigabyte. Without, damage from outside shows only when what is damaged is read,
     /// and not always then. What a sudden end leaves is repaired in either case. Yes.
     pub verify: bool,
