@@ -85,7 +85,12 @@ fn golden_bytes_both_ways() {
         assert_eq!(codec.frame_len(&encoded, MAX), Ok(Some(encoded.len())));
         assert_eq!(codec.decode(&encoded), Ok(packet), "{form} {key}");
     }
-    let keys = |form| forms.keys().filter(move |(f, _)| *f == form).map(|(_, k)| *k);
+    let keys = |form| {
+        forms
+            .keys()
+            .filter(move |(f, _)| *f == form)
+            .map(|(_, k)| *k)
+    };
     assert_eq!(keys("plain").count(), 1);
     assert!(keys("aes-ecb").eq([1, 5, 15, 16, 17, 24, 32, 40]));
     assert!(keys("aes-cbc").eq([16, 24, 32]));
