@@ -8,6 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use tidegate_client::{Builder, Cause, Cipher, Client, ErrorKind};
 use tidegate_protocol::{Codec, Legacy, Packet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 const KEY: &str = "0123456789abcdef";
@@ -81,11 +82,12 @@ async fn a_gate_that_does_not_have_the_key() {
     let other = Cipher::aes_cbc("fedcba9876543210").unwrap();
     let mut texts = Vec::new();
     for cipher in ciphers() {
-        let plain = b"\x1a\0\x03\0a/bhello hello hello";
+        let plain = b"\x1a\0\x03\0a/bhello hello hello!!";
         for frame in [seal(&other, "a/b", "hello hello hello"), plain.to_vec()] {
             let (client, mut gate) = open(&cipher, |b| b).await;
             gate.write_all(&frame).await.unwrap();
-            let closed = client.closed().await;
+            let closed = client.closed();
+            let closed = timeout(Duration::from_secs(9), closed).await.unwrap();
             assert_eq!(closed.cause, Cause::Protocol);
             texts.push(closed.text);
         }
