@@ -50,10 +50,14 @@ fn example(head: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in text.lines() {
         // What is in words stands apart from the bytes.
-        let numbers = line.split("  ").next().unwrap_or_default();
-        let numbers = numbers
-            .split(' ')
-            .map(|n| u8::from_str_radix(n, 16).expect(line));
+        let (numbers, words) = line.split_once("  ").unwrap_or((line, ""));
+        let numbers = numbers.split(' ');
+        let numbers: Vec<_> = numbers
+            .map(|n| u8::from_str_radix(n, 16).expect(line))
+            .collect();
+        if let Some(quoted) = words.trim().strip_prefix('"') {
+            assert_eq!(quoted.trim_end_matches('"').as_bytes(), numbers, "{line}");
+        }
         bytes.extend(numbers);
     }
     bytes

@@ -35,25 +35,25 @@ pub(super) fn decode_in_place(text: &mut [u8]) -> Option<usize> {
     for i in 0..text.len() {
         let value = VALUES[usize::from(text[i])];
         let is_digit = value < PAD;
-        wrong |= value == WRONG;
-        wrong |= is_digit & (pads > 0);
+        wrong |= (value == WRONG) | (is_digit & (pads > 0));
         pads += usize::from(value == PAD);
-        if is_digit {
-            bits = bits << 6 | u32::from(value);
-            digits += 1;
-            // Of four digits the second, third and fourth complete a byte.
-            if digits % 4 != 1 {
-                text[written] = (bits >> left_over(digits)) as u8;
-                written += 1;
-            }
-        }
+        bits = if is_digit {
+            bits << 6 | u32::from(value)
+        } else {
+            bits
+        };
+        digits += usize::from(is_digit);
+        // Of four digits the second, third and fourth complete a byte. What is written
+        // without being one is overwritten; it is never ahead of what is read.
+        text[written] = (bits >> left_over(digits)) as u8;
+        written += usize::from(is_digit & (digits % 4 != 1));
     }
     let unused = bits & ((1 << left_over(digits)) - 1);
     wrong |= digits % 4 == 1 || (digits + pads) % 4 != 0 || pads > 2 || unused != 0;
     (!wrong).then_some(written)
 }
 
-/// Bits that are in no byte yet after so many digits; not for one after a multiple of four.
+/// Bits that are in no byte yet after so many digits.
 fn left_over(digits: usize) -> usize {
     (4 - digits % 4) % 4 * 2
 }
