@@ -1,5 +1,10 @@
 //! The numbers and the examples in `docs/protocol.md` are those of the code.
 
+#![allow(
+    clippy::expect_used,
+    reason = "in a test's helpers too, they fail the test"
+)]
+
 use tidegate_protocol::{Cipher, CloseReason, Codec, ErrorCode, Legacy, Packet, V1};
 
 const PAGE: &str = include_str!("../../../docs/protocol.md");
