@@ -335,7 +335,7 @@ async fn a_padding_oracle_learns_nothing() {
         assert!(n > 10_000, "{n}");
     }
     // What differs between lines is whose they are, and how many were left out.
-    let mut lines = logged("ended");
+    let mut lines = logged("session ended");
     assert!(!lines.is_empty());
     for line in &mut lines {
         let (id, rest) = line.split_once("ip=").unwrap();
@@ -471,5 +471,17 @@ fn the_documents_say_what_the_ciphers_do_not_do() {
         ] {
             assert!(words.contains(part), "{name} does not say {part:?}");
         }
+    }
+    // The reference; a WebSocket listener's keys are those of TCP and more.
+    let page = include_str!("../../../docs/configuration.md");
+    let (_, row) = page.split_once("### `tcp.cipher`").unwrap();
+    let (row, _) = row.split_once("###").unwrap();
+    for part in [
+        "unauthenticated",
+        "deterministic",
+        "change, repeat and reorder",
+        "TLS",
+    ] {
+        assert!(row.contains(part), "the reference does not say {part:?}");
     }
 }
