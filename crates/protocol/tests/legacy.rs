@@ -1,6 +1,11 @@
 //! The encrypted frames of old clients: golden bytes of another implementation, and
 //! properties.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test's helpers too, they fail the test"
+)]
+
 use proptest::prelude::*;
 use sha1::{Digest, Sha1};
 use tidegate_protocol::{Cipher, CloseReason, Codec, FrameError, KeyError, Legacy, Packet, V1};
