@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use tidegate_protocol::{Topic, TopicError, V1};
+use bytes::Bytes;
+use tidegate_protocol::{Cipher, Packet, Topic, TopicError, V1};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite;
@@ -14,6 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::frames::Frames;
 use crate::tls::{Identity, TlsOptions};
 use crate::transport::stream::StreamTransport;
 use crate::transport::websocket::WebSocketTransport;
@@ -31,6 +33,7 @@ pub struct Builder {
     url: String,
     headers: Vec<Header>,
     tls: TlsOptions,
+    cipher: Option<Cipher>,
     connect_timeout: Duration,
     keepalive: Option<(String, Duration)>,
     error_topic: Option<String>,
@@ -67,6 +70,7 @@ impl Builder {
             url: url.to_owned(),
             headers: Vec::new(),
             tls: TlsOptions::default(),
+            cipher: None,
             connect_timeout: Duration::from_secs(10),
             keepalive: None,
             error_topic: None,
@@ -164,6 +168,15 @@ impl Builder {
         self
     }
 
+    /// Encrypts as old clients do, for a gate whose listener has this cipher and key; over
+    /// TCP, TLS and WebSocket alike. Packets are then not authenticated and can be forged,
+    /// replayed and reordered by whoever is on the way: prefer `tls://` and `wss://` without
+    /// it. A gate with another key closes the connection. Off.
+    pub fn cipher(mut self, cipher: Cipher) -> Self {
+        self.cipher = Some(cipher);
+        self
+    }
+
     /// Adds a header to the WebSocket request (`Authorization`, `Origin`, …). The headers
     /// of the handshake itself cannot be given. Without effect on TCP.
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -206,13 +219,14 @@ impl Builder {
     }
 
     fn plan(&self, url: &GateUrl) -> Result<Plan, Error> {
+        let frames = Frames::new(self.cipher.as_ref());
         let keepalive = match &self.keepalive {
             Some((topic, interval)) => {
-                let topic = Topic::new(topic)?;
-                if V1::HEADER_LEN + topic.len() > V1::MAX_FRAME {
+                let packet = Packet::new(Topic::new(topic)?, Bytes::new());
+                if frames.fits(&packet).is_err() {
                     return Err(TopicError::TooLong.into());
                 }
-                Some((topic, *interval))
+                Some((packet.topic, *interval))
             }
             None => None,
         };
@@ -225,6 +239,7 @@ impl Builder {
                 true => Some(self.upgrade(url)?),
                 false => None,
             },
+            frames,
             settings: Settings {
                 keepalive,
                 error_topic: self.error_topic.as_deref().map(Topic::new).transpose()?,
@@ -278,6 +293,7 @@ struct Plan {
         rustls::pki_types::ServerName<'static>,
     )>,
     upgrade: Option<Request>,
+    frames: Frames,
     settings: Settings,
 }
 
@@ -300,7 +316,8 @@ impl Plan {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(request) = self.upgrade else {
-            return Ok(Client::start(StreamTransport::new(stream), self.settings));
+            let transport = StreamTransport::new(stream, self.frames.clone());
+            return Ok(Client::start(transport, self.frames, self.settings));
         };
         let config = WebSocketConfig::default()
             .read_buffer_size(WS_READ_BUFFER)
@@ -311,10 +328,8 @@ impl Plan {
             tokio_tungstenite::client_async_with_config(request, stream, Some(config))
                 .await
                 .map_err(upgrade_error)?;
-        Ok(Client::start(
-            WebSocketTransport::new(socket),
-            self.settings,
-        ))
+        let transport = WebSocketTransport::new(socket, self.frames.clone());
+        Ok(Client::start(transport, self.frames, self.settings))
     }
 }
 

@@ -80,7 +80,7 @@ pub use stats::Stats;
 pub use store::{MemoryStore, Store};
 pub use tidegate_protocol as protocol;
 pub use tidegate_protocol::{
-    CloseReason, Codec, ErrorCode, GateId, GroupName, Network, Packet, SessionId, Settings,
+    Cipher, CloseReason, Codec, ErrorCode, GateId, GroupName, Network, Packet, SessionId, Settings,
     Snapshot, Topic, UserId,
 };
 pub use tls::{Tls, TlsError};

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use thiserror::Error;
+use tidegate_protocol::ws::TextMessages;
 use tidegate_protocol::ws::policy::{Origins, Policy, PolicyError};
 use tidegate_protocol::ws::upgrade::UpgradeLimits;
-use tidegate_protocol::{Codec, Network, Topic, TopicError, V1, ws};
+use tidegate_protocol::{Cipher, Codec, Legacy, Network, Topic, TopicError, V1, ws};
 
 use crate::limits::{LimitError, Limits};
 use crate::tls::{Tls, TlsError};
@@ -33,9 +34,11 @@ pub struct Listener {
     name: Option<String>,
     tls: Option<Tls>,
     codec: Arc<dyn Codec>,
+    cipher: Option<&'static str>,
     limits: Option<Limits>,
     v1_error_topic: Option<String>,
     ws: Option<Policy>,
+    text: TextMessages,
 }
 
 macro_rules! common {
@@ -60,6 +63,16 @@ macro_rules! common {
             /// Another frame than [`V1`].
             pub fn codec(mut self, codec: impl Codec) -> Self {
                 self.0.codec = Arc::new(codec);
+                self.0.cipher = None;
+                self
+            }
+
+            /// The encrypted frames of old clients, in place of another codec. Neither
+            /// cipher authenticates anything or stops replay: use TLS for all who can. The
+            /// gate warns of each such listener when it starts.
+            pub fn cipher(mut self, cipher: Cipher) -> Self {
+                self.0.codec = Arc::new(Legacy::new(&cipher));
+                self.0.cipher = Some(cipher.name());
                 self
             }
 
@@ -125,6 +138,16 @@ impl WebSocket {
         self.policy(|policy| policy.subprotocols = names)
     }
 
+    /// Whether a text message is taken for a frame, whatever bytes it has, as the gate
+    /// that old clients were made for did. What the gate sends is binary all the same. Off.
+    pub fn allow_text(mut self, allow: bool) -> Self {
+        self.0.text = match allow {
+            true => TextMessages::AnyBytes,
+            false => TextMessages::Refused,
+        };
+        self
+    }
+
     fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
         if let Some(policy) = &mut self.0.ws {
             change(policy);
@@ -140,9 +163,11 @@ impl Listener {
             name: None,
             tls: None,
             codec: Arc::new(V1),
+            cipher: None,
             limits: None,
             v1_error_topic: None,
             ws,
+            text: TextMessages::Refused,
         }
     }
 
@@ -193,13 +218,14 @@ impl Listener {
             decode: ws::Limits {
                 max_message: limits.max_packet_size,
                 max_fragments: limits.max_fragments,
-                allow_text: false,
+                text: self.text,
             },
         });
         Ok(Endpoint {
             name: self.name.unwrap_or(self.address).into(),
             local,
             codec: self.codec,
+            cipher: self.cipher,
             limits,
             v1_error_topic,
             ws,
@@ -214,6 +240,7 @@ impl fmt::Debug for Listener {
             .field("address", &self.address)
             .field("name", &self.name)
             .field("tls", &self.tls)
+            .field("cipher", &self.cipher)
             .field("ws", &self.ws)
             .finish_non_exhaustive()
     }
@@ -254,6 +281,8 @@ pub(crate) struct Endpoint {
     pub(crate) name: Arc<str>,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) codec: Arc<dyn Codec>,
+    /// The legacy cipher's name, where the codec is one.
+    pub(crate) cipher: Option<&'static str>,
     pub(crate) limits: Limits,
     pub(crate) v1_error_topic: Option<Topic>,
     pub(crate) ws: Option<WsEndpoint>,

@@ -6,6 +6,7 @@
 //! - [`packet`]: topic and body, the unit that clients and services exchange.
 //! - [`topic`]: what a topic may be, and the router's grammar `service/method[/id]`.
 //! - [`codec`]: the seam for frames, and the version 1 frame.
+//! - [`legacy`]: the encrypted frames of old clients.
 //! - [`ws`]: WebSocket (RFC 6455), the server's side.
 //! - [`close`]: why connections end, each reason with its number.
 //! - [`error`]: why a packet could not be served, each error with its number.
@@ -15,6 +16,7 @@
 pub mod close;
 pub mod codec;
 pub mod error;
+pub mod legacy;
 pub mod name;
 pub mod packet;
 pub mod session;
@@ -24,6 +26,7 @@ pub mod ws;
 pub use close::CloseReason;
 pub use codec::{Codec, FrameError, TooLarge, V1};
 pub use error::ErrorCode;
+pub use legacy::{Cipher, KeyError, Legacy};
 pub use name::{GateId, GroupName, InstanceId, InvalidName, Name, UserId};
 pub use packet::Packet;
 pub use session::{Network, SessionId, Settings, SettingsError, Snapshot};

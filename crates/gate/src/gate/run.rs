@@ -155,6 +155,14 @@ fn announce(endpoint: &Endpoint) {
         tls = endpoint.tls.is_some(),
         "listening"
     );
+    if let Some(cipher) = endpoint.cipher {
+        tracing::warn!(
+            listener = %endpoint.name,
+            cipher,
+            "a legacy cipher, for old clients only: packets are unauthenticated and \
+             deterministic, and can be forged, replayed and reordered; use TLS"
+        );
+    }
 }
 
 /// When more bytes wait than the gate may hold, closes the sessions that hold most of

@@ -228,6 +228,18 @@ pub(crate) fn v1_client(address: &str) -> Report {
         .arg(address))
 }
 
+/// `examples/legacy_client.py HOST:PORT FORM KEY`
+pub(crate) fn legacy_client(address: &str, form: &str, key: &str) -> Report {
+    run(Command::new(python())
+        .arg(workspace().join("examples/legacy_client.py"))
+        .args([address, form, key]))
+}
+
+/// `tests/tools/legacy_golden.py`
+pub(crate) fn legacy_golden() -> Report {
+    run(Command::new(python()).arg(workspace().join("tests/tools/legacy_golden.py")))
+}
+
 /// `tests/clients/ws_client.mjs`; what `steps` and `options` may hold is written there.
 pub(crate) fn node_client(url: &str, steps: &str, options: &str) -> Report {
     run(node("ws_client.mjs").args([url, steps, options]))
