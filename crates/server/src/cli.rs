@@ -79,6 +79,7 @@ Examples:
   tidegate connect ws://127.0.0.1:3654/ -e 'echo/echo hello'
   tidegate connect wss://gate.example/ --ca ca.pem --token-file token
   tidegate connect tls://gate.example:3653 --cert me.pem --cert-key me.key
+  tidegate connect tcp://gate.example:3653 --cipher aes-cbc --key-file key
   tidegate connect tcp://127.0.0.1:3653 -e 'chat/login bob' -e 'wait-for chat/said 60'
   tidegate connect tcp://127.0.0.1:3653 --json < commands | jq .body";
 

@@ -83,6 +83,15 @@ fn exit_codes() {
             &["ws://127.0.0.1:1/", "--token-file", "/x", "--token", "y"],
             2,
         ),
+        (&[url, "--cipher", "aes-cbc"], 2),
+        (&[url, "--key", "x"], 2),
+        (&[url, "--cipher", "aes-cbc", "--key", "short"], 2),
+        (&[url, "--cipher", "aes-ecb", "--key", ""], 2),
+        (
+            &[url, "--cipher", "aes-ecb", "--key-file", "/nonexistent"],
+            2,
+        ),
+        (&[url, "--cipher", "rot13", "--key", "x"], 2),
         (&[url, "--json", "--compact"], 2),
         (&["http://127.0.0.1:1/"], 2),
         (&["127.0.0.1:1"], 2),
@@ -413,4 +422,50 @@ fn nobody_reads() {
     assert!(error.starts_with("!! standard output: "), "{error}");
     let address = gate.tcp_address();
     assert!(TcpStream::connect(address).is_ok(), "the gate lives");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_ciphers() {
+    use tidegate::{Cipher, Gate, Guests, Service, Tcp, WebSocket};
+    async fn echo(body: bytes::Bytes) -> bytes::Bytes {
+        body
+    }
+    let key = "0123456789abcdef";
+    let gate = Gate::builder()
+        .listen(Tcp::bind("127.0.0.1:0").cipher(Cipher::aes_ecb(key).unwrap()))
+        .listen(WebSocket::bind("127.0.0.1:0").cipher(Cipher::aes_cbc(key).unwrap()))
+        .service(Service::new("echo").request("echo", echo).open_to(Guests))
+        .start()
+        .await
+        .unwrap();
+    let tcp = format!("tcp://{}", gate.address(0).unwrap());
+    let ws = format!("ws://{}/", gate.address(1).unwrap());
+    let files = Scratch::new();
+    let file = files.write("key", &format!("{key}\n"));
+    tokio::task::spawn_blocking(move || {
+        let ask = ["-e", "echo/echo hello"];
+        for options in [
+            [&*tcp, "--cipher", "aes-ecb", "--key", key],
+            [&*tcp, "--cipher", "aes-ecb", "--key-file", &*file],
+            [&*ws, "--cipher", "aes-cbc", "--key-file", &*file],
+        ] {
+            let ended = run(&[&["connect"], &options[..], &ask].concat());
+            assert_eq!(ended.code, Some(0), "{options:?}: {}", ended.stderr);
+            assert!(ended.stdout.ends_with(") hello\n"), "{}", ended.stdout);
+        }
+        let wrong = [
+            "connect",
+            &ws,
+            "--cipher",
+            "aes-cbc",
+            "--key",
+            "fedcba9876543210",
+        ];
+        let ended = run(&[&wrong[..], &ask].concat());
+        assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("fedcba"), "{}", ended.stderr);
+    })
+    .await
+    .unwrap();
+    gate.stop().await;
 }

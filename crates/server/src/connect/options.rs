@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use thiserror::Error;
-use tidegate_client::{Builder, Client};
+use tidegate_client::{Builder, Cipher, Client, KeyError};
 
 use super::command::{self, SecondsError};
 use crate::secret::Secret;
@@ -59,6 +60,9 @@ pub(crate) struct ConnectArgs {
 
     #[command(flatten, next_help_heading = "WebSocket")]
     upgrade: UpgradeArgs,
+
+    #[command(flatten, next_help_heading = "Old ciphers")]
+    cipher: CipherArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -96,6 +100,30 @@ struct UpgradeArgs {
     token_file: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct CipherArgs {
+    /// Encrypt packets as old clients do, where the gate's listener does. It keeps packets
+    /// from being read, not from being forged or replayed: prefer tls:// and wss://
+    #[arg(long, value_name = "CIPHER", requires = "key_given")]
+    cipher: Option<CipherName>,
+
+    /// The key. Other users of this machine can see it
+    #[arg(long, value_name = "KEY", requires = "cipher", group = "key_given")]
+    key: Option<Secret>,
+
+    /// The key is in this file, without the line end that may follow it
+    #[arg(long, value_name = "FILE", requires = "cipher", group = "key_given")]
+    key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CipherName {
+    /// AES-128, each block for itself
+    AesEcb,
+    /// AES, 16, 24 or 32 bytes of key
+    AesCbc,
+}
+
 /// Options that make no sense.
 #[derive(Debug, Error)]
 pub(super) enum OptionError {
@@ -105,6 +133,8 @@ pub(super) enum OptionError {
     Header,
     #[error("{path}: {why}", path = path.display())]
     File { path: PathBuf, why: std::io::Error },
+    #[error("--cipher: {0}")]
+    Key(#[from] KeyError),
     #[error("{}: no token, but nothing or several lines", .0.display())]
     Token(PathBuf),
 }
@@ -140,7 +170,8 @@ impl ConnectArgs {
             return Err(OptionError::NoMeaning(option, "ws:// and wss://"));
         }
         builder = self.tls.apply(builder)?;
-        self.upgrade.apply(builder)
+        builder = self.upgrade.apply(builder)?;
+        self.cipher.apply(builder)
     }
 }
 
@@ -199,6 +230,33 @@ impl UpgradeArgs {
         }
         Ok(builder)
     }
+}
+
+impl CipherArgs {
+    fn apply(&self, builder: Builder) -> Result<Builder, OptionError> {
+        let Some(cipher) = self.cipher else {
+            return Ok(builder);
+        };
+        let key = match (&self.key, &self.key_file) {
+            (Some(key), _) => key.expose().as_bytes().to_vec(),
+            (None, Some(path)) => without_line_end(read(path)?),
+            (None, None) => Vec::new(),
+        };
+        Ok(builder.cipher(match cipher {
+            CipherName::AesEcb => Cipher::aes_ecb(key)?,
+            CipherName::AesCbc => Cipher::aes_cbc(key)?,
+        }))
+    }
+}
+
+fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    bytes
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, OptionError> {
