@@ -1,22 +1,25 @@
 //! Listeners: where clients come in, and what their connections may do.
+//!
+//! - This file: how one is described.
+//! - [`bind`]: its socket.
+//! - [`endpoint`]: what its connections share, checked.
 
 use std::fmt;
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use thiserror::Error;
-use tidegate_protocol::ws::policy::{Origins, Policy, PolicyError};
-use tidegate_protocol::ws::upgrade::UpgradeLimits;
-use tidegate_protocol::{Codec, Network, Topic, TopicError, V1, ws};
+use tidegate_protocol::ws::policy::{Origins, Policy};
+use tidegate_protocol::{Codec, V1};
 
-use crate::limits::{LimitError, Limits};
-use crate::tls::{Tls, TlsError};
+use crate::limits::Limits;
+use crate::tls::Tls;
 
-/// Connections allowed to wait in the kernel to be accepted.
-const BACKLOG: i32 = 4096;
+mod bind;
+mod endpoint;
+mod error;
+
+pub(crate) use endpoint::Endpoint;
+pub use error::{ListenError, ListenErrorKind};
 
 /// A TCP listener: a stream of frames.
 #[derive(Debug, Clone)]
@@ -153,7 +156,7 @@ impl Listener {
     ) -> Result<(std::net::TcpListener, Endpoint), ListenError> {
         let address = self.address.clone();
         let open = || {
-            let (socket, local) = bind(&address)?;
+            let (socket, local) = bind::bind(&address)?;
             Ok((socket, self.endpoint(default, Some(local))?))
         };
         open().map_err(|why| ListenError {
@@ -168,44 +171,6 @@ impl Listener {
         let endpoint = self.endpoint(default, None);
         endpoint.map_err(|why| ListenError { address, why })
     }
-
-    /// What connections of this listener need to know, without a socket.
-    pub(crate) fn endpoint(
-        self,
-        default: &Limits,
-        local: Option<SocketAddr>,
-    ) -> Result<Endpoint, ListenErrorKind> {
-        let limits = self.limits.unwrap_or_else(|| default.clone());
-        limits.check()?;
-        if let Some(policy) = &self.ws {
-            policy.validate()?;
-        }
-        let v1_error_topic = self.v1_error_topic.map(Topic::try_from).transpose()?;
-        if v1_error_topic.as_ref().is_some_and(Topic::is_reserved) {
-            return Err(ListenErrorKind::ReservedErrorTopic);
-        }
-        let tls = self.tls.map(|tls| tls.load()).transpose()?;
-        let ws = self.ws.map(|policy| WsEndpoint {
-            policy,
-            upgrade: UpgradeLimits {
-                max_head: limits.max_upgrade_size,
-            },
-            decode: ws::Limits {
-                max_message: limits.max_packet_size,
-                max_fragments: limits.max_fragments,
-                allow_text: false,
-            },
-        });
-        Ok(Endpoint {
-            name: self.name.unwrap_or(self.address).into(),
-            local,
-            codec: self.codec,
-            limits,
-            v1_error_topic,
-            ws,
-            tls,
-        })
-    }
 }
 
 impl fmt::Debug for Listener {
@@ -217,94 +182,4 @@ impl fmt::Debug for Listener {
             .field("ws", &self.ws)
             .finish_non_exhaustive()
     }
-}
-
-fn bind(address: &str) -> io::Result<(std::net::TcpListener, SocketAddr)> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no such address");
-    for address in address.to_socket_addrs()? {
-        match bind_one(address) {
-            Ok(socket) => {
-                let local = socket.local_addr()?;
-                return Ok((socket, local));
-            }
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // A restart need not wait for the last one's connections; a second gate on the
-    // same port still fails.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// What the connections of one listener share.
-pub(crate) struct Endpoint {
-    pub(crate) name: Arc<str>,
-    pub(crate) local: Option<SocketAddr>,
-    pub(crate) codec: Arc<dyn Codec>,
-    pub(crate) limits: Limits,
-    pub(crate) v1_error_topic: Option<Topic>,
-    pub(crate) ws: Option<WsEndpoint>,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
-}
-
-pub(crate) struct WsEndpoint {
-    pub(crate) policy: Policy,
-    pub(crate) upgrade: UpgradeLimits,
-    pub(crate) decode: ws::Limits,
-}
-
-impl Endpoint {
-    pub(crate) fn network(&self) -> Network {
-        match self.ws {
-            Some(_) => Network::Ws,
-            None => Network::Tcp,
-        }
-    }
-}
-
-/// A listener that cannot be opened: the gate does not start.
-#[derive(Debug, Error)]
-#[error("listener {address}: {why}")]
-pub struct ListenError {
-    /// The address as configured.
-    pub address: String,
-    /// What is wrong.
-    pub why: ListenErrorKind,
-}
-
-/// What is wrong with a listener.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ListenErrorKind {
-    /// The address cannot be resolved or bound.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// Certificate or key.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// A limit.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
-    /// WebSocket path, origin or sub-protocol.
-    #[error(transparent)]
-    WebSocket(#[from] PolicyError),
-    /// The error topic is not a topic.
-    #[error("v1_error_topic: {0}")]
-    ErrorTopic(#[from] TopicError),
-    /// The error topic begins with `$`: those are never sent to version 1 clients.
-    #[error("v1_error_topic begins with $, which is reserved")]
-    ReservedErrorTopic,
 }
