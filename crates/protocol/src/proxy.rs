@@ -103,9 +103,9 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, ProxyError> {
 // --- version 1: a line of text
 
 fn parse_v1(bytes: &[u8]) -> Result<Parsed, ProxyError> {
-    let more = |n: usize| match bytes.len() + n > MAX_V1 {
-        true => Err(ProxyError::TooLong),
-        false => Ok(Parsed::More(n)),
+    let more = |n: usize| match MAX_V1.checked_sub(bytes.len()) {
+        None | Some(0) => Err(ProxyError::TooLong),
+        Some(room) => Ok(Parsed::More(n.min(room))),
     };
     if bytes.len() < SHORTEST_V1.len() && !bytes.contains(&b'\r') {
         return more(SHORTEST_V1.len() - bytes.len());
@@ -505,6 +505,15 @@ mod tests {
             let bytes = [start, &rest, &[b'x'; MAX_V2]].concat();
             let whole = read(&bytes, usize::MAX);
             prop_assert_eq!(read(&bytes, step), whole);
+        }
+
+        #[test]
+        fn lines_say_the_same_in_pieces(
+            line in "PROXY (TCP4|TCP6|UNKNOWN|[A-Z]{0,4})[ .:0-9a]{0,100}[\\r\\n]{0,3}",
+            step in 1usize..40,
+        ) {
+            let bytes = [line.as_bytes(), &[b'x'; MAX_V1]].concat();
+            prop_assert_eq!(read(&bytes, step), read(&bytes, usize::MAX));
         }
 
         #[test]

@@ -1,25 +1,25 @@
 //! What the connections of a listener share.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use tidegate_protocol::ws::policy::Policy;
 use tidegate_protocol::ws::upgrade::UpgradeLimits;
-use tidegate_protocol::{Codec, Network, Topic, ws};
+use tidegate_protocol::{Codec, ForwardedHeader, Network, Topic, ws};
 
 use super::{ListenErrorKind, Listener};
 use crate::limits::Limits;
+use crate::proxy::Proxies;
 
 /// What the connections of one listener share.
 pub(crate) struct Endpoint {
     pub(crate) name: Arc<str>,
-    pub(crate) local: Option<SocketAddr>,
     pub(crate) codec: Arc<dyn Codec>,
     pub(crate) limits: Limits,
     pub(crate) v1_error_topic: Option<Topic>,
     pub(crate) ws: Option<WsEndpoint>,
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) proxies: Proxies,
 }
 
 pub(crate) struct WsEndpoint {
@@ -39,15 +39,19 @@ impl Endpoint {
 
 impl Listener {
     /// What connections of this listener need to know, without a socket.
-    pub(super) fn endpoint(
-        self,
-        default: &Limits,
-        local: Option<SocketAddr>,
-    ) -> Result<Endpoint, ListenErrorKind> {
+    pub(super) fn endpoint(self, default: &Limits) -> Result<Endpoint, ListenErrorKind> {
         let limits = self.limits.unwrap_or_else(|| default.clone());
         limits.check()?;
         if let Some(policy) = &self.ws {
             policy.validate()?;
+        }
+        if self.proxies.trusted.is_empty() {
+            if self.proxies.protocol {
+                return Err(ListenErrorKind::NobodyTrusted("proxy_protocol"));
+            }
+            if self.proxies.forwarded != ForwardedHeader::Off {
+                return Err(ListenErrorKind::NobodyTrusted("forwarded"));
+            }
         }
         let v1_error_topic = self.v1_error_topic.map(Topic::try_from).transpose()?;
         if v1_error_topic.as_ref().is_some_and(Topic::is_reserved) {
@@ -67,12 +71,12 @@ impl Listener {
         });
         Ok(Endpoint {
             name: self.name.unwrap_or(self.address).into(),
-            local,
             codec: self.codec,
             limits,
             v1_error_topic,
             ws,
             tls,
+            proxies: self.proxies,
         })
     }
 }

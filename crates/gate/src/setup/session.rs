@@ -58,7 +58,7 @@ impl Setup {
         };
         let credentials = Credentials {
             session,
-            peer: self.peer,
+            peer: self.client.address(),
             network: self.at.endpoint.network(),
             listener: self.at.endpoint.name.clone(),
             upgrade,
@@ -70,7 +70,7 @@ impl Setup {
             Ok(Some(Ok(identity))) => Ok(identity),
             Ok(Some(Err(refused))) => {
                 if let Some(unlogged) = self.gate.end_log.admit() {
-                    let (ip, listener) = (self.peer.ip(), &self.at.endpoint.name);
+                    let (ip, listener) = (self.client.address().ip(), &self.at.endpoint.name);
                     tracing::info!(%ip, %listener, why = ?refused.0, unlogged, "authentication refused");
                 }
                 Err(CloseReason::AuthenticationRefused)
@@ -89,7 +89,7 @@ impl Setup {
             gate: self.gate.id.clone(),
             user: None,
             settings,
-            ip: self.peer.ip().to_canonical(),
+            ip: self.client.address().ip(),
             network: self.at.endpoint.network(),
             trace_id: rand::random(),
         };
