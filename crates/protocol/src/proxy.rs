@@ -103,6 +103,14 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, ProxyError> {
 // --- version 1: a line of text
 
 fn parse_v1(bytes: &[u8]) -> Result<Parsed, ProxyError> {
+    let family = bytes.get(START_V1.len()..).unwrap_or_default();
+    let is_known = |name: &[u8]| family.iter().zip(name).all(|(a, b)| a == b);
+    if ![&b"TCP4 "[..], b"TCP6 ", b"UNKNOWN"]
+        .into_iter()
+        .any(is_known)
+    {
+        return Err(ProxyError::Line);
+    }
     let more = |n: usize| match MAX_V1.checked_sub(bytes.len()) {
         None | Some(0) => Err(ProxyError::TooLong),
         Some(room) => Ok(Parsed::More(n.min(room))),
@@ -377,7 +385,9 @@ mod tests {
             (b"\0", ProxyError::Absent),
             (b"PROXY \r\n", ProxyError::Line),
             (b"PROXY TCP4\r\n         ", ProxyError::Line),
-            (b"PROXY TCP5 1.1.1.1 1.1.1.1 1 2\r\n", ProxyError::Line),
+            (b"PROXY TCP5", ProxyError::Line),
+            (b"PROXY TCP41", ProxyError::Line),
+            (b"PROXY X", ProxyError::Line),
             (b"PROXY tcp4 1.1.1.1 1.1.1.1 1 2\r\n", ProxyError::Line),
             (b"PROXY TCP4  1.1.1.1 1.1.1.1 1 2\r\n", ProxyError::Line),
             (b"PROXY TCP4 1.1.1.1 1.1.1.1 1 2 \r\n", ProxyError::Line),
