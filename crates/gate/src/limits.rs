@@ -22,8 +22,8 @@ pub struct Limits {
     pub send_queue_packets: u32,
     /// Bytes of topic and body that wait for a client. 1 MiB.
     pub send_queue_bytes: u32,
-    /// From accept to a session: TLS, upgrade, authentication and started hook
-    /// together. 10 s.
+    /// From accept to a session: PROXY header, TLS, upgrade, authentication and started
+    /// hook together. 10 s.
     pub setup_timeout: Duration,
     /// Without a byte from the client for this long the connection is closed. While
     /// it is the gate that does not read, this clock stands still. 60 s.

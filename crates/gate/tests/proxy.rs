@@ -58,8 +58,10 @@ fn v1_from(client: [u8; 4], port: u16) -> Vec<u8> {
     format!("PROXY TCP4 {client} 198.51.100.1 {port} 3653\r\n").into_bytes()
 }
 
-/// What comes first on a connection: the bytes, and whom they name.
-fn beginnings() -> Vec<(&'static str, Vec<u8>, Option<[u8; 4]>)> {
+/// What comes first on a connection: what it is, its bytes, and whom they name.
+type Beginning = (&'static str, Vec<u8>, Option<[u8; 4]>);
+
+fn beginnings() -> Vec<Beginning> {
     let mut inet6 = [0; 36];
     inet6[10..16].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 6]);
     vec![
@@ -81,7 +83,7 @@ fn beginnings() -> Vec<(&'static str, Vec<u8>, Option<[u8; 4]>)> {
 /// What must come of it: whom the session is from; `None` if it is refused.
 fn expected(
     peer: [u8; 4],
-    (what, _, named): &(&str, Vec<u8>, Option<[u8; 4]>),
+    (what, _, named): &Beginning,
     protocol: bool,
     header: Option<[u8; 4]>,
 ) -> Option<IpAddr> {
