@@ -254,7 +254,7 @@ async fn a_client_that_leaves_while_it_is_not_read_is_missed() {
     limits.call_timeout = support::LONG;
     let mut rig = Rig::with(|gate| gate.limits(limits).listen(Tcp::bind(dir.address("tcp")))).await;
     let mut client = UnixStream::connect(dir.path("tcp")).await.unwrap();
-    client.write_all(&v1("echo/hang", b"")).await.unwrap();
+    client.write_all(&v1("echo/hang/1", b"")).await.unwrap();
     let session = rig.session().await;
     until("its call is under way", || session.packets_received() == 1).await;
     drop(client);
