@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ListenErrorKind;
-use super::socket::SocketOptions;
+use super::socket::{NOT_IPV6, SocketOptions};
 use super::unix::{self, SocketFile};
 
 /// Connections allowed to wait in the kernel to be accepted.
@@ -51,13 +51,7 @@ impl fmt::Display for Local {
 /// Binds to `unix:/path`, `host:port`, or `[v6]:port`.
 pub(super) fn bind(address: &str, options: &SocketOptions) -> Result<Bound, ListenErrorKind> {
     if let Some(path) = address.strip_prefix("unix:") {
-        if options.ipv6_only.is_some() {
-            return Err(wrong_kind("ipv6_only", "IPv6 addresses"));
-        }
         return unix::bind(Path::new(path), options);
-    }
-    if options.unix_mode.is_some() {
-        return Err(wrong_kind("unix_mode", "Unix-domain listeners"));
     }
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no such address").into();
     for address in resolve(address)? {
@@ -74,10 +68,6 @@ pub(super) fn bind(address: &str, options: &SocketOptions) -> Result<Bound, List
         }
     }
     Err(last)
-}
-
-fn wrong_kind(option: &'static str, kind: &'static str) -> ListenErrorKind {
-    ListenErrorKind::WrongKind { option, kind }
 }
 
 fn resolve(address: &str) -> Result<Vec<SocketAddr>, ListenErrorKind> {
@@ -109,7 +99,8 @@ fn bind_one(address: SocketAddr, options: &SocketOptions) -> Result<Socket, List
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     match options.ipv6_only {
-        Some(_) if address.is_ipv4() => return Err(wrong_kind("ipv6_only", "IPv6 addresses")),
+        // By what its name stands for.
+        Some(_) if address.is_ipv4() => return Err(NOT_IPV6),
         Some(only) => socket.set_only_v6(only)?,
         None => {}
     }
@@ -132,7 +123,7 @@ mod tests {
 
     /// A socket that a listener with these options accepted, and its client.
     fn accepted(address: &str, options: &SocketOptions) -> (Socket, Socket) {
-        options.check().unwrap();
+        options.check(address).unwrap();
         let bound = bind(address, options).unwrap();
         bound.socket.set_nonblocking(false).unwrap();
         let client = Socket::new(Domain::for_address(local(&bound)), Type::STREAM, None).unwrap();
@@ -209,13 +200,19 @@ mod tests {
                 keep_alive: Some(keep_alive),
                 ..SocketOptions::default()
             };
-            assert!(matches!(options.check(), Err(ListenErrorKind::KeepAlive)));
+            assert!(matches!(
+                options.check("[::]:0"),
+                Err(ListenErrorKind::KeepAlive)
+            ));
         }
         let options = SocketOptions {
             notsent_lowat: 0,
             ..SocketOptions::default()
         };
-        assert!(matches!(options.check(), Err(ListenErrorKind::Limit(_))));
+        assert!(matches!(
+            options.check("[::]:0"),
+            Err(ListenErrorKind::Limit(_))
+        ));
     }
 
     #[test]

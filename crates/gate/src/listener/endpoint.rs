@@ -45,6 +45,7 @@ impl Listener {
         if let Some(policy) = &self.ws {
             policy.validate()?;
         }
+        self.socket.check(&self.address)?;
         if self.proxies.trusted.is_empty() {
             if self.proxies.protocol {
                 return Err(ListenErrorKind::NobodyTrusted("proxy_protocol"));

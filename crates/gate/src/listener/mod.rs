@@ -224,10 +224,10 @@ impl Listener {
     /// Checks everything and binds the socket; nothing is accepted yet.
     pub(crate) fn open(self, default: &Limits) -> Result<(Bound, Endpoint), ListenError> {
         let address = self.address.clone();
+        let options = self.socket.clone();
         let open = || {
-            self.socket.check()?;
-            let bound = bind::bind(&address, &self.socket)?;
-            Ok((bound, self.endpoint(default)?))
+            let endpoint = self.endpoint(default)?;
+            Ok((bind::bind(&address, &options)?, endpoint))
         };
         open().map_err(|why| ListenError {
             address: address.clone(),

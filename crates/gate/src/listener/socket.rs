@@ -4,6 +4,7 @@
 //! nothing more.
 
 use std::io;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use socket2::{Socket, TcpKeepalive};
@@ -37,6 +38,11 @@ impl Default for KeepAlive {
     }
 }
 
+pub(super) const NOT_IPV6: ListenErrorKind = ListenErrorKind::WrongKind {
+    option: "ipv6_only",
+    kind: "IPv6 addresses",
+};
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct SocketOptions {
@@ -58,7 +64,23 @@ impl Default for SocketOptions {
 }
 
 impl SocketOptions {
-    pub(super) fn check(&self) -> Result<(), ListenErrorKind> {
+    /// Checks what can be known of these options, and whether they suit the address.
+    pub(super) fn check(&self, address: &str) -> Result<(), ListenErrorKind> {
+        let is_ipv4 = address.parse::<SocketAddrV4>().is_ok();
+        let path = address.strip_prefix("unix:");
+        if self.ipv6_only.is_some() && (is_ipv4 || path.is_some()) {
+            return Err(NOT_IPV6);
+        }
+        match path {
+            Some(path) if !path.starts_with('/') => return Err(ListenErrorKind::RelativePath),
+            None if self.unix_mode.is_some() => {
+                return Err(ListenErrorKind::WrongKind {
+                    option: "unix_mode",
+                    kind: "Unix-domain listeners",
+                });
+            }
+            _ => {}
+        }
         if let Some(KeepAlive {
             idle,
             interval,

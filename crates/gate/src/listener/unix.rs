@@ -39,9 +39,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 /// Binds to `path`. The file of a process that is gone is replaced.
 pub(super) fn bind(path: &Path, options: &SocketOptions) -> Result<Bound, ListenErrorKind> {
-    let Some(directory) = path.parent().filter(|_| path.is_absolute()) else {
-        return Err(ListenErrorKind::RelativePath);
-    };
+    let directory = path.parent().ok_or(ListenErrorKind::RelativePath)?;
     // Of two gates that start at the same time, one must not remove the other's new file.
     let directory = File::open(directory)?;
     directory.lock()?;
