@@ -52,7 +52,8 @@ pub(crate) type PacketErrorFn = Box<dyn Fn(&LocalSession, &Topic, &CallError) + 
 pub struct Credentials {
     /// The id that the session will have, if the client is let in.
     pub session: SessionId,
-    /// The client's address.
+    /// The client's address: what a trusted proxy says, where one is in between. The port is
+    /// 0 if it did not tell; a peer on a Unix-domain socket has 127.0.0.1.
     pub peer: SocketAddr,
     /// What the connection runs over.
     pub network: Network,

@@ -24,8 +24,8 @@
 //! `session` (`send`, `flow`) → `conn` (`write`).
 //!
 //! - `gate`: the gate, its builder, how it runs and stops.
-//! - `listener`, `accept`, `admission`, `setup`, `tls`, `transport`: from a
-//!   socket to a connection.
+//! - `listener`, `accept`, `pace`, `admission`, `busy`, `proxy`, `setup`, `tls`,
+//!   `transport`: from a socket to a connection.
 //! - `conn`: one connection's task.
 //! - `session`: sessions, users, groups.
 //! - `shard`, `clock`: the runtimes, their timers, broadcasts.
@@ -45,6 +45,7 @@ mod accept;
 mod admission;
 mod budget;
 pub mod bus;
+mod busy;
 mod clock;
 mod conn;
 mod dispatch;
@@ -54,6 +55,8 @@ mod hooks;
 pub mod limits;
 mod listener;
 mod log_limit;
+mod pace;
+mod proxy;
 mod rpc;
 pub mod service;
 mod session;
@@ -73,14 +76,15 @@ pub use gate::builder::{GateBuilder, StartError};
 pub use gate::run::RunningGate;
 pub use hooks::{Credentials, Identity, Inbound, Refused};
 pub use limits::{GateLimits, Limits, Rate};
-pub use listener::{ListenError, ListenErrorKind, Listener, Tcp, WebSocket};
+pub use listener::{KeepAlive, ListenError, ListenErrorKind, Listener, Tcp, WebSocket};
+pub use proxy::{TrustedNetwork, TrustedNetworkError};
 pub use service::{Clients, Json, Service, Session, State};
 pub use session::{Backlog, LocalSession};
 pub use stats::Stats;
 pub use store::{MemoryStore, Store};
 pub use tidegate_protocol as protocol;
 pub use tidegate_protocol::{
-    Cipher, CloseReason, Codec, ErrorCode, GateId, GroupName, Network, Packet, SessionId, Settings,
-    Snapshot, Topic, UserId,
+    Cipher, CloseReason, Codec, ErrorCode, ForwardedHeader, GateId, GroupName, Network, Packet,
+    SessionId, Settings, Snapshot, Topic, UserId,
 };
 pub use tls::{Tls, TlsError};

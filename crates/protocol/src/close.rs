@@ -67,6 +67,9 @@ close_reasons! {
     PartialFrameTimeout = 4006, "a frame was not completed in time";
     /// Authentication could not be decided: its hook timed out or failed.
     AuthenticationUnavailable = 4007, "authentication is unavailable";
+    /// There are as many connections as there may be, in all or from one address. Never sent:
+    /// WebSocket clients get HTTP 503 where that is possible.
+    TooManyConnections = 4008, "too many connections";
 
     /// A frame that cannot be read.
     BadFrame = 4500, "malformed frame";

@@ -8,6 +8,8 @@
 //! - [`codec`]: the seam for frames, and the version 1 frame.
 //! - [`legacy`]: the encrypted frames of old clients.
 //! - [`ws`]: WebSocket (RFC 6455), the server's side.
+//! - [`proxy`]: the header by which a proxy says whose connection it brings.
+//! - [`forwarded`]: the HTTP headers that say so of a request.
 //! - [`close`]: why connections end, each reason with its number.
 //! - [`error`]: why a packet could not be served, each error with its number.
 //! - [`session`]: the snapshot of a session that accompanies each call to a service.
@@ -16,9 +18,11 @@
 pub mod close;
 pub mod codec;
 pub mod error;
+pub mod forwarded;
 pub mod legacy;
 pub mod name;
 pub mod packet;
+pub mod proxy;
 pub mod session;
 pub mod topic;
 pub mod ws;
@@ -26,6 +30,7 @@ pub mod ws;
 pub use close::CloseReason;
 pub use codec::{Codec, FrameError, TooLarge, V1};
 pub use error::ErrorCode;
+pub use forwarded::ForwardedHeader;
 pub use legacy::{Cipher, KeyError, Legacy};
 pub use name::{GateId, GroupName, InstanceId, InvalidName, Name, UserId};
 pub use packet::Packet;

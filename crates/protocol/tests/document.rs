@@ -26,7 +26,9 @@ fn every_close_reason_and_error_code_stands_there_as_it_is() {
     let mut rows = rows();
     for reason in CloseReason::ALL {
         let text = match reason {
-            CloseReason::ConnectionLost | CloseReason::Handshake => {
+            CloseReason::ConnectionLost
+            | CloseReason::Handshake
+            | CloseReason::TooManyConnections => {
                 format!("{} (never sent)", reason.text())
             }
             _ => reason.text().to_owned(),

@@ -405,7 +405,7 @@ mod tests {
         let mut frame = [0; 7];
         first.read_exact(&mut frame).await.unwrap();
         let at = Arc::clone(&session.core().at());
-        let place = || Place::take(&gate.gate().0, session.ip()).unwrap();
+        let place = || Place::take(&gate.gate().0).unwrap();
         let join = |epoch| {
             let (client, server) = duplex(4096);
             let io = Transport::Other(Box::new(server));

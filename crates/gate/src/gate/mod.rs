@@ -17,11 +17,13 @@ use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::bus::gate::Sent;
 use crate::bus::{Bus, Connected, GateEndpoint, GateError, GateRequest, SessionOp, SessionReply};
+use crate::busy::Parting;
 use crate::clock::Clock;
 use crate::expose::Exposure;
 use crate::hooks::Hooks;
 use crate::limits::GateLimits;
 use crate::log_limit::LogLimit;
+use crate::pace::Pace;
 use crate::rpc;
 use crate::service::Clients;
 use crate::session::LocalSession;
@@ -46,6 +48,9 @@ pub(crate) struct GateInner {
     pub(crate) users: Users,
     pub(crate) groups: Groups,
     pub(crate) admission: Admission,
+    pub(crate) pace: Pace,
+    /// Clients turned away that are waited for.
+    pub(crate) parting: Parting,
     pub(crate) budget: Budget,
     pub(crate) store: Keeper,
     /// Lines about packets that were not served.

@@ -14,14 +14,17 @@ use tokio::time::Instant;
 
 use super::builder::{GateBuilder, StartError};
 use super::{Ending, Gate, GateInner};
-use crate::accept::accept;
-use crate::admission::{Admission, Place};
+use crate::accept::{self, accept};
+use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::bus::{GateInfo, Registration};
+use crate::busy::Parting;
 use crate::clock::Clock;
 use crate::limits::Limits;
-use crate::listener::{Endpoint, ListenError, Listener};
+use crate::listener::{Endpoint, ListenError, Listener, Local, SocketFile};
 use crate::log_limit::LogLimit;
+use crate::pace::Pace;
+use crate::proxy::Remote;
 use crate::rpc;
 use crate::service::RunningService;
 use crate::session::table::{Groups, Table, Users};
@@ -42,7 +45,9 @@ const FOR_SERVICES: u32 = 5;
 /// services nor hooks; [`stop`](Self::stop) ends it in order.
 pub struct RunningGate {
     gate: Gate,
-    listeners: Vec<(Arc<str>, Option<SocketAddr>)>,
+    listeners: Vec<(Arc<str>, Local)>,
+    /// Of Unix-domain listeners, removed when they close.
+    files: Vec<SocketFile>,
     tasks: Vec<AbortHandle>,
     services: Vec<RunningService>,
     registration: Option<Registration>,
@@ -67,6 +72,8 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     let limits = builder.gate_limits;
     let gate = Gate(Arc::new(GateInner {
         admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
+        pace: Pace::new(limits.accept_rate),
+        parting: Parting::default(),
         budget: Budget::new(limits.memory_budget),
         store: Keeper::new(builder.store, builder.store_ttl, limits.store_timeout),
         id: id.clone(),
@@ -89,6 +96,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     let mut running = RunningGate {
         gate,
         listeners: Vec::new(),
+        files: Vec::new(),
         tasks: Vec::new(),
         services: Vec::new(),
         registration: None,
@@ -107,14 +115,16 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     }
     running.spawn(&home, keeper::heartbeats(inner.clone()));
     running.spawn(&home, shed(inner.clone()));
-    for (i, (socket, endpoint)) in sockets.into_iter().enumerate() {
+    for (i, (bound, endpoint)) in sockets.into_iter().enumerate() {
         let endpoint = Arc::new(endpoint);
-        running
-            .listeners
-            .push((endpoint.name.clone(), endpoint.local));
-        announce(&endpoint);
+        announce(&endpoint, &bound.local);
+        running.listeners.push((endpoint.name.clone(), bound.local));
+        running.files.extend(bound.file);
         let shard = inner.shards[i % inner.shards.len()].clone();
-        running.spawn(&shard.handle(), accept(inner.clone(), socket, endpoint));
+        running.spawn(
+            &shard.handle(),
+            accept(inner.clone(), bound.socket, endpoint),
+        );
     }
     inner.ready.store(true, Ordering::Release);
     Ok(running)
@@ -146,11 +156,10 @@ fn start_shards(
     }
 }
 
-fn announce(endpoint: &Endpoint) {
-    let address = endpoint.local.map(|a| a.to_string()).unwrap_or_default();
+fn announce(endpoint: &Endpoint, address: &Local) {
     tracing::info!(
         listener = %endpoint.name,
-        address,
+        %address,
         network = endpoint.network().as_str(),
         tls = endpoint.tls.is_some(),
         "listening"
@@ -201,14 +210,16 @@ impl RunningGate {
         &self.gate
     }
 
-    /// The listeners' names and addresses, in the order they were given.
+    /// The listeners' names and addresses, in the order they were given. Unix-domain
+    /// listeners have none.
     pub fn listeners(&self) -> impl Iterator<Item = (&str, Option<SocketAddr>)> {
-        self.listeners.iter().map(|(name, at)| (&**name, *at))
+        let listeners = self.listeners.iter();
+        listeners.map(|(name, at)| (&**name, at.ip()))
     }
 
     /// The address of the `i`th listener, for those that took a free port.
     pub fn address(&self, i: usize) -> Option<SocketAddr> {
-        self.listeners.get(i)?.1
+        self.listeners.get(i)?.1.ip()
     }
 
     /// Serves one connection that the caller brings, as if `listener` had accepted it
@@ -224,8 +235,9 @@ impl RunningGate {
         let places = Attachment::on_each(Arc::new(endpoint), &gate.shards);
         let at = Attachment::quietest(&places);
         at.shard.counters.accepted.add(1);
-        let Some(place) = Place::take(gate, peer.ip()) else {
-            at.shard.counters.turned_away.add(1);
+        let peer = Remote::from(peer);
+        let Some(place) = accept::place(gate, &at.endpoint, peer) else {
+            accept::turned_away(gate, &at, peer);
             return Ok(());
         };
         let source = Source::Stream(Box::new(stream));
@@ -245,9 +257,7 @@ impl RunningGate {
         let _ = inner.stop_by.set(clients_by);
         inner.ready.store(false, Ordering::Release);
         tracing::info!(sessions = inner.sessions.len(), "stopping");
-        for task in self.tasks.drain(..) {
-            task.abort();
-        }
+        self.close_listeners();
         // Again and again: a connection in set-up becomes a session meanwhile. One that
         // does not was promised nothing.
         loop {
@@ -276,6 +286,13 @@ impl RunningGate {
         tracing::info!(took = ?began.elapsed(), "stopped");
     }
 
+    fn close_listeners(&mut self) {
+        self.files.clear();
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+
     fn spawn(&mut self, on: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.push(on.spawn(task).abort_handle());
     }
@@ -283,9 +300,7 @@ impl RunningGate {
 
 impl Drop for RunningGate {
     fn drop(&mut self) {
-        for task in self.tasks.drain(..) {
-            task.abort();
-        }
+        self.close_listeners();
         for (stop, thread) in self.threads.drain(..) {
             drop(stop);
             // Its panic, if it had one, has been reported when it happened.

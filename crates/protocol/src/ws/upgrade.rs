@@ -376,7 +376,7 @@ fn list<'a>(headers: &'a [httparse::Header<'_>], name: &str) -> impl Iterator<It
 }
 
 /// A token of RFC 9110 section 5.6.2.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     !bytes.is_empty() && bytes.iter().all(is_token_byte)
 }

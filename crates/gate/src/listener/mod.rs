@@ -1,23 +1,34 @@
 //! Listeners: where clients come in, and what their connections may do.
+//!
+//! - This file: how one is described.
+//! - [`bind`]: its address; [`unix`]: its file, where the address is one.
+//! - [`socket`]: options of its sockets.
+//! - [`endpoint`]: what its connections share, checked.
 
 use std::fmt;
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use thiserror::Error;
 use tidegate_protocol::ws::TextMessages;
-use tidegate_protocol::ws::policy::{Origins, Policy, PolicyError};
-use tidegate_protocol::ws::upgrade::UpgradeLimits;
-use tidegate_protocol::{Cipher, Codec, Legacy, Network, Topic, TopicError, V1, ws};
+use tidegate_protocol::ws::policy::{Origins, Policy};
+use tidegate_protocol::{Cipher, Codec, ForwardedHeader, Legacy, V1};
 
-use crate::limits::{LimitError, Limits};
-use crate::tls::{Tls, TlsError};
+use crate::limits::Limits;
+use crate::proxy::{Proxies, TrustedNetwork};
+use crate::tls::Tls;
 
-/// Connections allowed to wait in the kernel to be accepted.
-const BACKLOG: i32 = 4096;
+mod bind;
+mod endpoint;
+mod error;
+mod socket;
+mod unix;
+
+pub(crate) use bind::{Bound, Local};
+pub(crate) use endpoint::Endpoint;
+pub use error::{ListenError, ListenErrorKind};
+pub use socket::KeepAlive;
+use socket::SocketOptions;
+pub(crate) use unix::SocketFile;
 
 /// A TCP listener: a stream of frames.
 #[derive(Debug, Clone)]
@@ -39,6 +50,8 @@ pub struct Listener {
     v1_error_topic: Option<String>,
     ws: Option<Policy>,
     text: TextMessages,
+    proxies: Proxies,
+    socket: SocketOptions,
 }
 
 macro_rules! common {
@@ -88,6 +101,55 @@ macro_rules! common {
                 self.0.v1_error_topic = Some(topic.into());
                 self
             }
+
+            /// Where proxies are that are believed about whose connection they bring, as far
+            /// as [`proxy_protocol`](Self::proxy_protocol) or, for WebSocket, `forwarded` says
+            /// how they tell. Nobody, unless set.
+            ///
+            /// A client that a proxy named is what hooks and services see, and what counts for
+            /// [`max_connections_per_address`](crate::GateLimits::max_connections_per_address).
+            pub fn trusted_proxies(
+                mut self,
+                networks: impl IntoIterator<Item = TrustedNetwork>,
+            ) -> Self {
+                self.0.proxies.trusted = networks.into_iter().collect();
+                self
+            }
+
+            /// Whether connections from trusted proxies begin with a PROXY protocol header,
+            /// version 1 or 2, before TLS; one without it is refused. From anyone else such a
+            /// header is nothing but wrong bytes. Off.
+            pub fn proxy_protocol(mut self, on: bool) -> Self {
+                self.0.proxies.protocol = on;
+                self
+            }
+
+            /// TCP keep-alive. By default [`KeepAlive::default`]; `None`: off.
+            pub fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> Self {
+                self.0.socket.keep_alive = keep_alive;
+                self
+            }
+
+            /// Unsent bytes in the kernel at which a TCP socket takes no more, so that what
+            /// is stale and what is bounded is for the session's queue to decide. 16 KiB.
+            pub fn notsent_lowat(mut self, bytes: u32) -> Self {
+                self.0.socket.notsent_lowat = bytes;
+                self
+            }
+
+            /// Whether an IPv6 address takes IPv6 clients only; unless set, the operating
+            /// system decides, and `[::]` commonly takes IPv4 clients too.
+            pub fn ipv6_only(mut self, only: bool) -> Self {
+                self.0.socket.ipv6_only = Some(only);
+                self
+            }
+
+            /// Permissions of a Unix-domain listener's file: who may write may connect.
+            /// 0o660.
+            pub fn unix_mode(mut self, mode: u32) -> Self {
+                self.0.socket.unix_mode = Some(mode);
+                self
+            }
         }
 
         impl From<$kind> for Listener {
@@ -102,15 +164,15 @@ common!(Tcp);
 common!(WebSocket);
 
 impl Tcp {
-    /// Listens on `address`, as `host:port`; port 0 takes a free one.
+    /// Listens on `address`: `host:port` (port 0 takes a free one), `[v6]:port` (with a scope
+    /// where one is needed: `[fe80::1%eth0]:3653`), or `unix:/path`.
     pub fn bind(address: impl Into<String>) -> Self {
         Self(Listener::new(address.into(), None))
     }
 }
 
 impl WebSocket {
-    /// Listens on `address`, as `host:port`; port 0 takes a free one. Path `/`, pages of
-    /// the same host only.
+    /// Listens on `address`, as [`Tcp::bind`] does. Path `/`, pages of the same host only.
     pub fn bind(address: impl Into<String>) -> Self {
         Self(Listener::new(address.into(), Some(Policy::default())))
     }
@@ -148,6 +210,17 @@ impl WebSocket {
         self
     }
 
+    /// The header by which trusted proxies tell whose upgrade request it is; they must set or
+    /// extend it, for it is all that is looked at. In the list the client is the address
+    /// farthest to the right that is no trusted proxy's. Off.
+    ///
+    /// Behind a [`proxy_protocol`](Self::proxy_protocol) header it is the client named there
+    /// that must be trusted.
+    pub fn forwarded(mut self, header: ForwardedHeader) -> Self {
+        self.0.proxies.forwarded = header;
+        self
+    }
+
     fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
         if let Some(policy) = &mut self.0.ws {
             change(policy);
@@ -168,18 +241,18 @@ impl Listener {
             v1_error_topic: None,
             ws,
             text: TextMessages::Refused,
+            proxies: Proxies::default(),
+            socket: SocketOptions::default(),
         }
     }
 
     /// Checks everything and binds the socket; nothing is accepted yet.
-    pub(crate) fn open(
-        self,
-        default: &Limits,
-    ) -> Result<(std::net::TcpListener, Endpoint), ListenError> {
+    pub(crate) fn open(self, default: &Limits) -> Result<(Bound, Endpoint), ListenError> {
         let address = self.address.clone();
+        let options = self.socket.clone();
         let open = || {
-            let (socket, local) = bind(&address)?;
-            Ok((socket, self.endpoint(default, Some(local))?))
+            let endpoint = self.endpoint(default)?;
+            Ok((bind::bind(&address, &options)?, endpoint))
         };
         open().map_err(|why| ListenError {
             address: address.clone(),
@@ -190,47 +263,8 @@ impl Listener {
     /// Checks everything, for connections that the caller brings.
     pub(crate) fn without_socket(self, default: &Limits) -> Result<Endpoint, ListenError> {
         let address = self.address.clone();
-        let endpoint = self.endpoint(default, None);
+        let endpoint = self.endpoint(default);
         endpoint.map_err(|why| ListenError { address, why })
-    }
-
-    /// What connections of this listener need to know, without a socket.
-    pub(crate) fn endpoint(
-        self,
-        default: &Limits,
-        local: Option<SocketAddr>,
-    ) -> Result<Endpoint, ListenErrorKind> {
-        let limits = self.limits.unwrap_or_else(|| default.clone());
-        limits.check()?;
-        if let Some(policy) = &self.ws {
-            policy.validate()?;
-        }
-        let v1_error_topic = self.v1_error_topic.map(Topic::try_from).transpose()?;
-        if v1_error_topic.as_ref().is_some_and(Topic::is_reserved) {
-            return Err(ListenErrorKind::ReservedErrorTopic);
-        }
-        let tls = self.tls.map(|tls| tls.load()).transpose()?;
-        let ws = self.ws.map(|policy| WsEndpoint {
-            policy,
-            upgrade: UpgradeLimits {
-                max_head: limits.max_upgrade_size,
-            },
-            decode: ws::Limits {
-                max_message: limits.max_packet_size,
-                max_fragments: limits.max_fragments,
-                text: self.text,
-            },
-        });
-        Ok(Endpoint {
-            name: self.name.unwrap_or(self.address).into(),
-            local,
-            codec: self.codec,
-            cipher: self.cipher,
-            limits,
-            v1_error_topic,
-            ws,
-            tls,
-        })
     }
 }
 
@@ -244,96 +278,4 @@ impl fmt::Debug for Listener {
             .field("ws", &self.ws)
             .finish_non_exhaustive()
     }
-}
-
-fn bind(address: &str) -> io::Result<(std::net::TcpListener, SocketAddr)> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no such address");
-    for address in address.to_socket_addrs()? {
-        match bind_one(address) {
-            Ok(socket) => {
-                let local = socket.local_addr()?;
-                return Ok((socket, local));
-            }
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // A restart need not wait for the last one's connections; a second gate on the
-    // same port still fails.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// What the connections of one listener share.
-pub(crate) struct Endpoint {
-    pub(crate) name: Arc<str>,
-    pub(crate) local: Option<SocketAddr>,
-    pub(crate) codec: Arc<dyn Codec>,
-    /// The legacy cipher's name, where the codec is one.
-    pub(crate) cipher: Option<&'static str>,
-    pub(crate) limits: Limits,
-    pub(crate) v1_error_topic: Option<Topic>,
-    pub(crate) ws: Option<WsEndpoint>,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
-}
-
-pub(crate) struct WsEndpoint {
-    pub(crate) policy: Policy,
-    pub(crate) upgrade: UpgradeLimits,
-    pub(crate) decode: ws::Limits,
-}
-
-impl Endpoint {
-    pub(crate) fn network(&self) -> Network {
-        match self.ws {
-            Some(_) => Network::Ws,
-            None => Network::Tcp,
-        }
-    }
-}
-
-/// A listener that cannot be opened: the gate does not start.
-#[derive(Debug, Error)]
-#[error("listener {address}: {why}")]
-pub struct ListenError {
-    /// The address as configured.
-    pub address: String,
-    /// What is wrong.
-    pub why: ListenErrorKind,
-}
-
-/// What is wrong with a listener.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ListenErrorKind {
-    /// The address cannot be resolved or bound.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// Certificate or key.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// A limit.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
-    /// WebSocket path, origin or sub-protocol.
-    #[error(transparent)]
-    WebSocket(#[from] PolicyError),
-    /// The error topic is not a topic.
-    #[error("v1_error_topic: {0}")]
-    ErrorTopic(#[from] TopicError),
-    /// The error topic begins with `$`: those are never sent to version 1 clients.
-    #[error("v1_error_topic begins with $, which is reserved")]
-    ReservedErrorTopic,
 }
