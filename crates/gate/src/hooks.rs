@@ -63,7 +63,8 @@ pub struct Credentials {
     pub upgrade: Option<Arc<UpgradeRequest>>,
     /// The payload of the extended protocol's `$hello`.
     pub hello: Option<Bytes>,
-    /// The client's certificate chain, DER, its own first.
+    /// The client's certificate chain, DER, its own first; see
+    /// [`peer_certificate`](Self::peer_certificate). Empty for a client that showed none.
     pub certificates: Vec<Bytes>,
 }
 

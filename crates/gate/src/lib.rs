@@ -87,4 +87,6 @@ pub use tidegate_protocol::{
     Cipher, CloseReason, Codec, ErrorCode, ForwardedHeader, GateId, GroupName, Network, Packet,
     SessionId, Settings, Snapshot, Topic, UserId,
 };
-pub use tls::{Tls, TlsError};
+pub use tls::peer::PeerCertificate;
+pub use tls::reload::{ListenerReload, ReloadOutcome, TlsExpiry, TlsReload};
+pub use tls::{ClientAuth, Tls, TlsError};

@@ -95,12 +95,19 @@ impl AsyncWrite for Transport {
 
 impl Transport {
     /// TLS over this socket, once `handshake` is done. What TLS keeps back is bounded.
+    /// When it fails, the client has been told why, and the socket comes back.
     pub(crate) async fn tls(
         socket: Socket,
         handshake: &tokio_rustls::TlsAcceptor,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, (io::Error, Self)> {
         let progress = false;
-        let mut stream = handshake.accept(Watched { socket, progress }).await?;
+        let accept = handshake
+            .accept(Watched { socket, progress })
+            .into_fallible();
+        let mut stream = match accept.await {
+            Ok(stream) => stream,
+            Err((error, io)) => return Err((error, Self::Plain(io.socket))),
+        };
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         Ok(Self::Tls(Box::new(stream)))
     }

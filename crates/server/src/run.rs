@@ -6,7 +6,7 @@ use std::process;
 use std::time::Duration;
 
 use thiserror::Error;
-use tidegate::{GateBuilder, RunningGate, StartError};
+use tidegate::{Gate, GateBuilder, RunningGate, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::Admin;
@@ -70,12 +70,29 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let admin = config.admin.address.as_ref();
     let admin = admin.map(|address| address.as_str().to_owned());
     let auth = config.auth.settings().map(Auth::new).transpose()?;
+    let hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     until_signal(config.gate(auth.as_ref()), admin, |gate, _| {
+        tokio::spawn(reload_at(hangup, gate.gate().clone()));
         kernel::check(Needs::new(gate.gate().limits(), gate.listeners().count()));
         let watch = auth.map(|auth| auth.watch(gate.gate())).transpose();
         watch.map_err(RunError::Signals)
     })
     .await
+}
+
+/// Reloads certificates at each SIGHUP; the gate logs what came of it.
+async fn reload_at(mut hangup: Signal, gate: Gate) {
+    while hangup.recv().await.is_some() {
+        let gate = gate.clone();
+        let reload = tokio::task::spawn_blocking(move || gate.reload_tls());
+        match reload.await {
+            Ok(reload) if reload.listeners.is_empty() => {
+                tracing::info!("SIGHUP: no listener has TLS, so there is nothing to reload");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "SIGHUP: TLS not reloaded"),
+        }
+    }
 }
 
 /// Runs the gate until a signal comes, then stops it in order. `started` is told where

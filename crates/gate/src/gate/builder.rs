@@ -23,6 +23,9 @@ use crate::store::{MemoryStore, Store};
 /// How long settings outlive their user's last heartbeat, unless set: a day.
 const STORE_TTL: Duration = Duration::from_secs(24 * 3600);
 
+/// How often certificates are looked at, unless set.
+const TLS_WATCH: Duration = Duration::from_secs(10);
+
 /// Builds a gate. Nothing is checked or opened before [`start`](Self::start).
 pub struct GateBuilder {
     pub(super) id: Option<String>,
@@ -36,6 +39,7 @@ pub struct GateBuilder {
     pub(super) limits: Limits,
     pub(super) gate_limits: GateLimits,
     pub(super) shards: Option<usize>,
+    pub(super) tls_watch: Option<Duration>,
 }
 
 impl GateBuilder {
@@ -52,6 +56,7 @@ impl GateBuilder {
             limits: Limits::default(),
             gate_limits: GateLimits::default(),
             shards: None,
+            tls_watch: Some(TLS_WATCH),
         }
     }
 
@@ -117,6 +122,17 @@ impl GateBuilder {
     /// core. 0: everything runs on the runtime that starts the gate.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
+        self
+    }
+
+    /// How often to look whether certificates, keys and client CAs have changed, and to
+    /// serve what is new; 10 seconds, at least 10 ms. `None`: only
+    /// [`Gate::reload_tls`](crate::Gate::reload_tls) does.
+    ///
+    /// Contents are compared, and taken once two looks agree, the second at most a
+    /// second after the first.
+    pub fn tls_watch(mut self, every: Option<Duration>) -> Self {
+        self.tls_watch = every;
         self
     }
 

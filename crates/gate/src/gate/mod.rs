@@ -31,6 +31,7 @@ use crate::session::table::{Groups, Table, Users};
 use crate::shard::Shard;
 use crate::stats::{Counters, Stats};
 use crate::store::keeper::Keeper;
+use crate::tls::served::Served;
 
 pub(crate) mod builder;
 pub(crate) mod run;
@@ -53,6 +54,8 @@ pub(crate) struct GateInner {
     pub(crate) parting: Parting,
     pub(crate) budget: Budget,
     pub(crate) store: Keeper,
+    /// Of the listeners that have it.
+    pub(crate) tls: Vec<Arc<Served>>,
     /// Lines about packets that were not served.
     pub(crate) error_log: LogLimit,
     /// Lines about sessions and set-ups that ended as nobody wished.

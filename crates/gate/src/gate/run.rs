@@ -32,6 +32,7 @@ use crate::session::{Attachment, LocalSession};
 use crate::setup::{self, Source};
 use crate::shard::{self, Shard};
 use crate::store::keeper::{self, Keeper};
+use crate::tls::reload;
 use crate::transport::Stream;
 
 /// How often the byte budget is looked after.
@@ -67,6 +68,10 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     for listener in builder.listeners {
         sockets.push(listener.open(&builder.limits)?);
     }
+    let tls: Vec<_> = sockets
+        .iter()
+        .filter_map(|(_, endpoint)| endpoint.tls.clone())
+        .collect();
     let clock = Arc::new(Clock::new());
     let (shards, threads) = start_shards(builder.shards, &home, &clock)?;
     let limits = builder.gate_limits;
@@ -83,6 +88,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         limits,
         clock,
         shards,
+        tls: tls.clone(),
         sessions: Table::new(),
         users: Users::new(),
         groups: Groups::new(),
@@ -115,6 +121,12 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     }
     running.spawn(&home, keeper::heartbeats(inner.clone()));
     running.spawn(&home, shed(inner.clone()));
+    if !tls.is_empty() {
+        running.spawn(&home, reload::remind(tls.clone()));
+        if let Some(every) = builder.tls_watch {
+            running.spawn(&home, reload::watch(tls, every));
+        }
+    }
     for (i, (bound, endpoint)) in sockets.into_iter().enumerate() {
         let endpoint = Arc::new(endpoint);
         announce(&endpoint, &bound.local);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use tidegate_protocol::ws::policy::Policy;
 use tidegate_protocol::ws::upgrade::UpgradeLimits;
 use tidegate_protocol::{Codec, ForwardedHeader, Network, Topic, ws};
@@ -10,6 +9,7 @@ use tidegate_protocol::{Codec, ForwardedHeader, Network, Topic, ws};
 use super::{ListenErrorKind, Listener};
 use crate::limits::Limits;
 use crate::proxy::Proxies;
+use crate::tls::served::Served;
 
 /// What the connections of one listener share.
 pub(crate) struct Endpoint {
@@ -20,7 +20,7 @@ pub(crate) struct Endpoint {
     pub(crate) limits: Limits,
     pub(crate) v1_error_topic: Option<Topic>,
     pub(crate) ws: Option<WsEndpoint>,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) tls: Option<Arc<Served>>,
     pub(crate) proxies: Proxies,
 }
 
@@ -60,7 +60,10 @@ impl Listener {
         if v1_error_topic.as_ref().is_some_and(Topic::is_reserved) {
             return Err(ListenErrorKind::ReservedErrorTopic);
         }
-        let tls = self.tls.map(|tls| tls.load()).transpose()?;
+        let name: Arc<str> = self.name.unwrap_or(self.address).into();
+        let web = self.ws.is_some();
+        let load = |tls| Served::load(name.clone(), tls, web);
+        let tls = self.tls.map(load).transpose()?;
         let ws = self.ws.map(|policy| WsEndpoint {
             policy,
             upgrade: UpgradeLimits {
@@ -73,7 +76,7 @@ impl Listener {
             },
         });
         Ok(Endpoint {
-            name: self.name.unwrap_or(self.address).into(),
+            name,
             codec: self.codec,
             cipher: self.cipher,
             limits,

@@ -65,11 +65,14 @@ macro_rules! common {
 
             /// TLS (1.2 and up) with this certificate chain and key, PEM files. What
             /// cannot be loaded stops the start.
-            pub fn tls(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-                self.0.tls = Some(Tls {
-                    cert: cert.into(),
-                    key: key.into(),
-                });
+            pub fn tls(self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+                self.tls_with(Tls::new(cert, key))
+            }
+
+            /// TLS with more to say: several certificates, clients' certificates. What
+            /// cannot be loaded stops the start.
+            pub fn tls_with(mut self, tls: Tls) -> Self {
+                self.0.tls = Some(tls);
                 self
             }
 

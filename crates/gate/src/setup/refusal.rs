@@ -21,8 +21,10 @@ pub(super) enum Failed {
     /// The client or its proxy left without having said anything, as one does that only looks
     /// whether somebody listens.
     Left,
-    /// TLS or the connection.
+    /// The connection.
     Broken(io::Error),
+    /// TLS; of that the client has been told.
+    Tls(io::Error, Transport),
     /// A trusted proxy did not say whose connection it brings.
     Proxy(ProxyError),
     /// There is no place for one more of this client's connections.
@@ -36,6 +38,12 @@ impl From<io::Error> for Failed {
     }
 }
 
+impl From<(io::Error, Transport)> for Failed {
+    fn from((error, io): (io::Error, Transport)) -> Self {
+        Self::Tls(error, io)
+    }
+}
+
 impl Setup {
     /// Counts and logs why, and tells the client where its transport, as far as it has come,
     /// can carry that.
@@ -43,6 +51,10 @@ impl Setup {
         match why {
             Failed::Late => self.failed(CloseReason::SetupTimeout, "deadline has elapsed"),
             Failed::Broken(error) => self.failed(CloseReason::Handshake, error),
+            Failed::Tls(error, io) => {
+                self.failed(CloseReason::Handshake, error);
+                self.bye(io, Vec::new()).await
+            }
             Failed::Proxy(error) => self.failed(
                 CloseReason::Handshake,
                 format_args!("{error}, from a proxy that must send one"),

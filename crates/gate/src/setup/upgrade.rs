@@ -15,15 +15,13 @@ use crate::transport::Transport;
 pub(super) type Upgraded = (Option<Arc<UpgradeRequest>>, Vec<u8>);
 
 impl Setup {
-    pub(super) async fn tls(&self, io: Transport) -> io::Result<Transport> {
+    pub(super) async fn tls(&self, io: Transport) -> Result<Transport, (io::Error, Transport)> {
         match (&self.at.endpoint.tls, io) {
-            (Some(config), Transport::Plain(socket)) => {
-                Transport::tls(socket, &config.clone().into()).await
+            (Some(tls), Transport::Plain(socket)) => tls.accept(socket).await,
+            (Some(_), io) => {
+                let why = "TLS needs a socket";
+                Err((io::Error::new(io::ErrorKind::Unsupported, why), io))
             }
-            (Some(_), _) => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "TLS needs a socket",
-            )),
             (None, io) => Ok(io),
         }
     }
