@@ -53,13 +53,16 @@ impl Choice {
         let exact = name.as_ref().and_then(|name| self.exact.get(name));
         let parent = name.as_ref().and_then(|name| name.split_once('.'));
         let wildcard = parent.and_then(|(_, parent)| self.wildcard.get(parent));
-        let named = exact.into_iter().chain(wildcard).flatten();
-        let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
         // One for another name would not help a client whose name is here.
-        let found = match exact.or(wildcard) {
-            Some(_) => named.into_iter().find(usable),
-            None => self.default.iter().find(usable),
+        let lists = match exact.or(wildcard) {
+            Some(_) => [exact, wildcard],
+            None => [Some(&self.default), None],
         };
+        let mut all = lists.into_iter().flatten().flatten();
+        let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        // Where none fits, the first makes the handshake fail with the right alert.
+        let first = all.clone().next();
+        let found = all.find(usable).or(first);
         found.cloned()
     }
 }

@@ -1,6 +1,6 @@
 //! Certificates of clients: who is let in, and what an authenticate hook learns.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use rcgen::string::Ia5String;
@@ -13,12 +13,16 @@ use crate::client::{Client, VERSIONS, echo};
 use crate::pki::{Ca, Dir, Pair, localhost, named, openssl, own, params};
 use crate::support::{Rig, until};
 
-fn optional(ca: &PathBuf) -> ClientAuth {
-    ClientAuth::Optional { ca: ca.clone() }
+fn optional(ca: &Path) -> ClientAuth {
+    ClientAuth::Optional {
+        ca: ca.to_path_buf(),
+    }
 }
 
-fn required(ca: &PathBuf) -> ClientAuth {
-    ClientAuth::Required { ca: ca.clone() }
+fn required(ca: &Path) -> ClientAuth {
+    ClientAuth::Required {
+        ca: ca.to_path_buf(),
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ pub(crate) mod terminal;
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -264,6 +265,13 @@ pub(crate) fn jwt_tool(what: &str, jobs: &serde_json::Value) -> Vec<String> {
         "{jobs}: {report}\n`scripts/install-test-tools` installs PyJWT"
     );
     report.stdout.lines().map(str::to_owned).collect()
+}
+
+/// What sslyze finds at a TLS listener: `tests/tools/tls_scan.py`.
+pub(crate) fn tls_scan(address: SocketAddr) -> Report {
+    let script = workspace().join("tests/tools/tls_scan.py");
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    run(Command::new(python()).arg(script).args([host, port]))
 }
 
 /// The client programs have deadlines of their own, so this needs none.
