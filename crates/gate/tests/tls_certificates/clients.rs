@@ -6,7 +6,7 @@ use std::time::Duration;
 use rcgen::string::Ia5String;
 use rcgen::{SanType, SerialNumber, date_time_ymd};
 use tidegate::{ClientAuth, Identity, PeerCertificate, Tcp, WebSocket};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::client::{Client, VERSIONS, echo};
@@ -89,6 +89,26 @@ async fn who_is_let_in() {
     .await;
     assert_eq!(failures, 14);
     drop(held);
+    rig.settled().await;
+}
+
+/// A close on bytes that nobody has read would take the alert back.
+#[tokio::test]
+async fn who_has_sent_much_already_is_told_too() {
+    let dir = Dir::new();
+    let ca = dir.write("ca.pem", &Ca::root("clients").pem());
+    let tls = dir.pair("a", &localhost()).client_auth(required(&ca));
+    let rig = Rig::with(|gate| gate.listen(Tcp::bind("127.0.0.1:0").tls_with(tls))).await;
+    let nobody = Client::showing(VERSIONS[1], None);
+    // To a TLS 1.3 client the handshake is over before the gate has seen its end of it.
+    let mut io = nobody.connect(rig.address(0)).await.unwrap();
+    io.write_all(&[0; 200_000]).await.unwrap();
+    let error = io.read(&mut [0; 1]).await.unwrap_err().to_string();
+    assert!(error.contains("CertificateRequired"), "{error}");
+    // The close after it is an orderly one: at a reset some systems forget the alert.
+    let (mut socket, _) = io.into_inner();
+    assert_eq!(socket.read(&mut [0; 1]).await.unwrap(), 0);
+    drop(socket);
     rig.settled().await;
 }
 
