@@ -59,6 +59,19 @@ impl Manager {
     }
 }
 
+/// Says that the configuration is being read again.
+pub(crate) fn reloading() {
+    // With the time in the same message, or systemd 253 and later takes it for a failure.
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
+}
+
+/// Says that it has been read, with or without success.
+pub(crate) fn reloaded() {
+    notify(&[NotifyState::Ready]);
+}
+
 /// Tells what is to be told at this time.
 fn look(
     lag: &Duration,

@@ -103,6 +103,22 @@ fn it_is_ready_once_it_takes_clients_and_says_when_it_stops() {
 }
 
 #[test]
+fn a_reload_is_told_from_its_beginning_to_its_end() {
+    let manager = Manager::new();
+    let mut gate = manager.start(&[]);
+    manager.hears_of("READY=1");
+    signal(&gate.0, "HUP");
+    let reloading = manager.hears();
+    let time = reloading
+        .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+        .unwrap();
+    assert!(time.trim_end().parse::<u64>().is_ok(), "{reloading}");
+    assert_eq!(manager.hears(), "READY=1\n");
+    signal(&gate.0, "TERM");
+    assert_eq!(gate.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_gate_that_cannot_start_is_never_ready() {
     let manager = Manager::new();
     let serve = "serve --tcp 192.0.2.1:1";
