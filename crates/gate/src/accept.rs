@@ -12,6 +12,7 @@ use crate::gate::GateInner;
 use crate::listener::Endpoint;
 use crate::session::Attachment;
 use crate::setup::{self, Source};
+use crate::stats::Label;
 use crate::transport;
 
 /// First and longest pause after an accept that failed for want of resources.
@@ -30,7 +31,7 @@ pub(crate) async fn accept(gate: Arc<GateInner>, socket: TcpListener, endpoint: 
             return;
         }
     };
-    let places = Attachment::on_each(endpoint.clone(), &gate.shards);
+    let places = Attachment::on_each(&gate, endpoint.clone());
     let mut pause = BACK_OFF.0;
     loop {
         match next(&socket).await {
@@ -74,13 +75,17 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 fn admit(gate: &Arc<GateInner>, at: Arc<Attachment>, stream: TcpStream, peer: SocketAddr) {
     let listener = &at.endpoint.name;
     at.shard.counters.accepted.add(1);
-    let Some(place) = Place::take(gate, peer.ip()) else {
-        at.shard.counters.turned_away.add(1);
-        if let Some(unlogged) = gate.accept_log.admit() {
-            let (connections, most) = (gate.admission.connections(), gate.limits.max_connections);
-            tracing::warn!(%listener, ip = %peer.ip(), connections, most, unlogged, "connection limit reached; turned away");
+    let place = match Place::take(gate, peer.ip()) {
+        Ok(place) => place,
+        Err(why) => {
+            at.shard.counters.turned_away.add(why);
+            if let Some(unlogged) = gate.accept_log.admit() {
+                let (connections, most) =
+                    (gate.admission.connections(), gate.limits.max_connections);
+                tracing::warn!(%listener, ip = %peer.ip(), limit = why.label(), connections, most, unlogged, "connection limit reached; turned away");
+            }
+            return;
         }
-        return;
     };
     if let Err(error) = transport::prepare(&stream) {
         tracing::debug!(%error, "a socket could not be prepared");

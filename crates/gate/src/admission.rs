@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::gate::GateInner;
-use crate::shard::Shard;
+use crate::session::Attachment;
+use crate::stats::TurnedAway;
 
 /// See the module.
 pub(crate) struct Admission {
@@ -32,10 +33,10 @@ impl Admission {
         self.connections.load(Ordering::Relaxed)
     }
 
-    fn enter(&self, ip: IpAddr) -> bool {
+    fn enter(&self, ip: IpAddr) -> Result<(), TurnedAway> {
         if self.connections.fetch_add(1, Ordering::Relaxed) >= self.max {
             self.connections.fetch_sub(1, Ordering::Relaxed);
-            return false;
+            return Err(TurnedAway::Connections);
         }
         // A limit that can never be reached is not counted for.
         if self.max_per_address < self.max {
@@ -44,11 +45,11 @@ impl Admission {
             let count = by_address.get(&ip).copied().unwrap_or(0);
             if count as usize >= self.max_per_address {
                 self.connections.fetch_sub(1, Ordering::Relaxed);
-                return false;
+                return Err(TurnedAway::Address);
             }
             by_address.insert(ip, count + 1);
         }
-        true
+        Ok(())
     }
 
     fn leave(&self, ip: IpAddr) {
@@ -78,23 +79,26 @@ fn network_of(ip: IpAddr) -> IpAddr {
 pub(crate) struct Place {
     gate: Arc<GateInner>,
     ip: IpAddr,
-    shard: Option<Arc<Shard>>,
+    at: Option<Arc<Attachment>>,
 }
 
 impl Place {
     /// A place for one more connection from `ip`, if there is one.
-    pub(crate) fn take(gate: &Arc<GateInner>, ip: IpAddr) -> Option<Self> {
-        gate.admission.enter(ip).then(|| Self {
+    pub(crate) fn take(gate: &Arc<GateInner>, ip: IpAddr) -> Result<Self, TurnedAway> {
+        gate.admission.enter(ip)?;
+        Ok(Self {
             gate: gate.clone(),
             ip,
-            shard: None,
+            at: None,
         })
     }
 
-    /// Counts for `shard` from now on: in a burst, those in set-up count too.
-    pub(crate) fn on(mut self, shard: Arc<Shard>) -> Self {
-        shard.load.fetch_add(1, Ordering::Relaxed);
-        self.shard = Some(shard);
+    /// Counts for a shard and a listener from now on: in a burst, those in set-up count
+    /// too.
+    pub(crate) fn on(mut self, at: Arc<Attachment>) -> Self {
+        at.shard.load.fetch_add(1, Ordering::Relaxed);
+        at.open.begin();
+        self.at = Some(at);
         self
     }
 }
@@ -102,8 +106,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.gate.admission.leave(self.ip);
-        if let Some(shard) = &self.shard {
-            shard.load.fetch_sub(1, Ordering::Relaxed);
+        if let Some(at) = &self.at {
+            at.shard.load.fetch_sub(1, Ordering::Relaxed);
+            at.open.end();
         }
     }
 }
@@ -119,17 +124,31 @@ mod tests {
     #[test]
     fn an_ipv6_client_is_its_64_and_a_mapped_one_its_ipv4_address() {
         let admission = Admission::new(100, 2);
-        assert!(admission.enter(ip("2001:db8:0:1::1")));
-        assert!(admission.enter(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
-        assert!(!admission.enter(ip("2001:db8:0:1::2")));
-        assert!(admission.enter(ip("2001:db8:0:2::1")), "another /64");
-        assert!(admission.enter(ip("192.0.2.1")));
-        assert!(admission.enter(ip("::ffff:192.0.2.1")));
-        assert!(!admission.enter(ip("192.0.2.1")));
-        assert!(admission.enter(ip("192.0.2.2")));
+        assert_eq!(admission.enter(ip("2001:db8:0:1::1")), Ok(()));
+        assert_eq!(
+            admission.enter(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")),
+            Ok(())
+        );
+        assert_eq!(
+            admission.enter(ip("2001:db8:0:1::2")),
+            Err(TurnedAway::Address)
+        );
+        assert_eq!(
+            admission.enter(ip("2001:db8:0:2::1")),
+            Ok(()),
+            "another /64"
+        );
+        assert_eq!(admission.enter(ip("192.0.2.1")), Ok(()));
+        assert_eq!(admission.enter(ip("::ffff:192.0.2.1")), Ok(()));
+        assert_eq!(admission.enter(ip("192.0.2.1")), Err(TurnedAway::Address));
+        assert_eq!(admission.enter(ip("192.0.2.2")), Ok(()));
         assert_eq!(admission.connections(), 6);
         admission.leave(ip("2001:db8:0:1::1"));
-        assert!(admission.enter(ip("2001:db8:0:1::3")), "a place given back");
+        assert_eq!(
+            admission.enter(ip("2001:db8:0:1::3")),
+            Ok(()),
+            "a place given back"
+        );
     }
 
     #[test]
@@ -137,9 +156,12 @@ mod tests {
         let admission = Admission::new(3, 2);
         for _ in 0..2 {
             for i in 1..=3 {
-                assert!(admission.enter(IpAddr::from([127, 0, 0, i])));
+                assert_eq!(admission.enter(IpAddr::from([127, 0, 0, i])), Ok(()));
             }
-            assert!(!admission.enter(ip("127.0.0.9")), "full");
+            assert_eq!(
+                admission.enter(ip("127.0.0.9")),
+                Err(TurnedAway::Connections)
+            );
             for i in 1..=3 {
                 admission.leave(IpAddr::from([127, 0, 0, i]));
             }

@@ -25,6 +25,7 @@ use crate::conn::Connection;
 use crate::gate::GateInner;
 use crate::hooks::{Credentials, Identity, guarded};
 use crate::session::{Attachment, LocalSession};
+use crate::stats::Handshake;
 use crate::transport::{Stream, Transport};
 
 /// Serves one connection, from set-up to end.
@@ -41,7 +42,7 @@ pub(crate) fn spawn(
         at: at.clone(),
         peer,
     };
-    let place = place.on(at.shard.clone());
+    let place = place.on(at.clone());
     at.shard.spawn(Task::Accepted(Some((setup, source, place))));
 }
 
@@ -161,16 +162,16 @@ impl Setup {
         };
         let mut io = match timeout_at(self.deadline, self.tls(io)).await {
             Ok(Ok(io)) => io,
-            Ok(Err(error)) => return self.failed(CloseReason::Handshake, error),
+            Ok(Err(error)) => return self.no_handshake(Handshake::Tls, error),
             Err(late) => return self.failed(CloseReason::SetupTimeout, late),
         };
         let (request, early) = match timeout_at(self.deadline, self.upgrade(&mut io)).await {
             Ok(Ok(Ok(upgraded))) => upgraded,
             Ok(Ok(Err(refused))) => {
-                self.failed(CloseReason::Handshake, refused);
+                self.no_handshake(Handshake::Upgrade, refused);
                 return self.bye(io, refused.response()).await;
             }
-            Ok(Err(error)) => return self.failed(CloseReason::Handshake, error),
+            Ok(Err(error)) => return self.no_handshake(Handshake::Upgrade, error),
             Err(late) => return self.failed(CloseReason::SetupTimeout, late),
         };
         let id = SessionId(rand::random());
@@ -347,11 +348,13 @@ impl Setup {
         None
     }
 
+    fn no_handshake(&self, which: Handshake, error: impl std::fmt::Display) -> Option<Ready> {
+        self.at.shard.counters.handshakes.add(which);
+        self.failed(CloseReason::Handshake, error)
+    }
+
     fn failed(&self, reason: CloseReason, error: impl std::fmt::Display) -> Option<Ready> {
         self.at.shard.counters.closed.add(reason);
-        if reason == CloseReason::Handshake {
-            self.at.shard.counters.handshake_failures.add(1);
-        }
         if let Some(unlogged) = self.gate.end_log.admit() {
             tracing::info!(
                 ip = %self.peer.ip(),

@@ -22,6 +22,8 @@ use crate::expose::Exposure;
 use crate::hooks::Hooks;
 use crate::limits::GateLimits;
 use crate::log_limit::LogLimit;
+use crate::metrics::calls::Services;
+use crate::metrics::listeners::Listeners;
 use crate::rpc;
 use crate::service::Clients;
 use crate::session::LocalSession;
@@ -48,6 +50,10 @@ pub(crate) struct GateInner {
     pub(crate) admission: Admission,
     pub(crate) budget: Budget,
     pub(crate) store: Keeper,
+    /// What calls are counted by.
+    pub(crate) services: Services,
+    /// What connections are counted by.
+    pub(crate) listeners: Listeners,
     /// Lines about packets that were not served.
     pub(crate) error_log: LogLimit,
     /// Lines about sessions and set-ups that ended as nobody wished.

@@ -22,6 +22,8 @@ use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::listener::{Endpoint, ListenError, Listener};
 use crate::log_limit::LogLimit;
+use crate::metrics::calls::Services;
+use crate::metrics::listeners::Listeners;
 use crate::rpc;
 use crate::service::RunningService;
 use crate::session::table::{Groups, Table, Users};
@@ -69,6 +71,8 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
         budget: Budget::new(limits.memory_budget),
         store: Keeper::new(builder.store, builder.store_ttl, limits.store_timeout),
+        services: Services::new(),
+        listeners: Listeners::default(),
         id: id.clone(),
         bus: bus.clone(),
         hooks: builder.hooks,
@@ -103,7 +107,9 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     let inner = running.gate.0.clone();
     running.registration = Some(bus.register_gate(info, rpc::endpoint(&inner)).await?);
     for service in builder.services {
-        running.services.push(service.register(bus.clone()).await?);
+        let service = service.register(bus.clone()).await?;
+        inner.services.add(service.service());
+        running.services.push(service);
     }
     running.spawn(&home, keeper::heartbeats(inner.clone()));
     running.spawn(&home, shed(inner.clone()));
@@ -172,6 +178,7 @@ async fn shed(gate: Arc<GateInner>) {
         };
         let mut fat: Vec<_> = gate.sessions.all().filter_map(weigh).collect();
         fat.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        gate.counters().sheds.add(1);
         tracing::warn!(
             excess,
             holders = fat.len(),
@@ -213,12 +220,15 @@ impl RunningGate {
     ) -> Result<(), ListenError> {
         let gate = &self.gate.0;
         let endpoint = listener.into().without_socket(&self.limits)?;
-        let places = Attachment::on_each(Arc::new(endpoint), &gate.shards);
+        let places = Attachment::on_each(gate, Arc::new(endpoint));
         let at = Attachment::quietest(&places);
         at.shard.counters.accepted.add(1);
-        let Some(place) = Place::take(gate, peer.ip()) else {
-            at.shard.counters.turned_away.add(1);
-            return Ok(());
+        let place = match Place::take(gate, peer.ip()) {
+            Ok(place) => place,
+            Err(why) => {
+                at.shard.counters.turned_away.add(why);
+                return Ok(());
+            }
         };
         let source = Source::Stream(Box::new(stream));
         setup::spawn(gate.clone(), at, peer, place, source);
