@@ -16,6 +16,7 @@ use crate::pace::Pace;
 use crate::proxy::Remote;
 use crate::session::Attachment;
 use crate::setup::{self, Source};
+use crate::stats::{Label, TurnedAway};
 
 /// First and longest pause after an accept that failed for want of resources.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -33,7 +34,7 @@ pub(crate) async fn accept(gate: Arc<GateInner>, socket: Socket, endpoint: Arc<E
             return;
         }
     };
-    let places = Attachment::on_each(endpoint.clone(), &gate.shards);
+    let places = Attachment::on_each(&gate, endpoint.clone());
     let mut pause = BACK_OFF.0;
     loop {
         match next(&socket, &gate.pace).await {
@@ -80,13 +81,16 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 fn admit(gate: &Arc<GateInner>, at: Arc<Attachment>, socket: Socket, peer: Remote) {
     at.shard.counters.accepted.add(1);
-    let Some(place) = place(gate, &at.endpoint, peer) else {
-        turned_away(gate, &at, peer);
-        // Below TLS there is no way to say it.
-        if at.endpoint.ws.is_some() && at.endpoint.tls.is_none() {
-            busy::tell(gate, &at.shard, socket, peer);
+    let place = match place(gate, &at.endpoint, peer) {
+        Ok(place) => place,
+        Err(why) => {
+            turned_away(gate, &at, peer, why);
+            // Below TLS there is no way to say it.
+            if at.endpoint.ws.is_some() && at.endpoint.tls.is_none() {
+                busy::tell(gate, &at.shard, socket, peer);
+            }
+            return;
         }
-        return;
     };
     if let Err(error) = socket.set_nonblocking(true) {
         tracing::debug!(%error, "a socket could not be prepared");
@@ -97,19 +101,23 @@ fn admit(gate: &Arc<GateInner>, at: Arc<Attachment>, socket: Socket, peer: Remot
 
 /// A place for a connection from `peer`. If that is a proxy, which will say whose connection
 /// it brings, it does not count for the proxy's address.
-pub(crate) fn place(gate: &Arc<GateInner>, endpoint: &Endpoint, peer: Remote) -> Option<Place> {
+pub(crate) fn place(
+    gate: &Arc<GateInner>,
+    endpoint: &Endpoint,
+    peer: Remote,
+) -> Result<Place, TurnedAway> {
     let mut place = Place::take(gate)?;
     let proxies = &endpoint.proxies;
     let is_known = !proxies.sends_header(peer) && !proxies.forwards(peer);
     match peer.counted() {
-        Some(ip) if is_known => place.count_for(ip).then_some(place),
-        _ => Some(place),
+        Some(ip) if is_known && !place.count_for(ip) => Err(TurnedAway::Address),
+        _ => Ok(place),
     }
 }
 
 /// Counts and logs that there was no place for a client.
-pub(crate) fn turned_away(gate: &GateInner, at: &Attachment, client: Remote) {
-    at.shard.counters.turned_away.add(1);
+pub(crate) fn turned_away(gate: &GateInner, at: &Attachment, client: Remote, why: TurnedAway) {
+    at.shard.counters.turned_away.add(why);
     at.shard
         .counters
         .closed
@@ -117,6 +125,6 @@ pub(crate) fn turned_away(gate: &GateInner, at: &Attachment, client: Remote) {
     if let Some(unlogged) = gate.accept_log.admit() {
         let (connections, most) = (gate.admission.connections(), gate.limits.max_connections);
         let (listener, ip) = (&at.endpoint.name, client.address().ip());
-        tracing::warn!(%listener, %ip, connections, most, unlogged, "connection limit reached; turned away");
+        tracing::warn!(%listener, %ip, limit = why.label(), connections, most, unlogged, "connection limit reached; turned away");
     }
 }

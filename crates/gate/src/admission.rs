@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::gate::GateInner;
-use crate::shard::Shard;
+use crate::session::Attachment;
+use crate::stats::TurnedAway;
 
 /// See the module.
 pub(crate) struct Admission {
@@ -86,17 +87,20 @@ pub(crate) struct Place {
     gate: Arc<GateInner>,
     /// The client's address, once it counts for one.
     ip: Option<IpAddr>,
-    shard: Option<Arc<Shard>>,
+    at: Option<Arc<Attachment>>,
 }
 
 impl Place {
     /// A place for one more connection, if there is one. Whose it is may show later.
-    pub(crate) fn take(gate: &Arc<GateInner>) -> Option<Self> {
-        gate.admission.enter().then(|| Self {
-            gate: gate.clone(),
-            ip: None,
-            shard: None,
-        })
+    pub(crate) fn take(gate: &Arc<GateInner>) -> Result<Self, TurnedAway> {
+        match gate.admission.enter() {
+            true => Ok(Self {
+                gate: gate.clone(),
+                ip: None,
+                at: None,
+            }),
+            false => Err(TurnedAway::Connections),
+        }
     }
 
     /// Counts for the client at `ip` from now on, if one more may be there. Once only.
@@ -108,10 +112,12 @@ impl Place {
         self.ip == Some(ip)
     }
 
-    /// Counts for `shard` from now on: in a burst, those in set-up count too.
-    pub(crate) fn on(mut self, shard: Arc<Shard>) -> Self {
-        shard.load.fetch_add(1, Ordering::Relaxed);
-        self.shard = Some(shard);
+    /// Counts for a shard and a listener from now on: in a burst, those in set-up count
+    /// too.
+    pub(crate) fn on(mut self, at: Arc<Attachment>) -> Self {
+        at.shard.load.fetch_add(1, Ordering::Relaxed);
+        at.open.begin();
+        self.at = Some(at);
         self
     }
 }
@@ -122,8 +128,9 @@ impl Drop for Place {
         if let Some(ip) = self.ip {
             self.gate.admission.leave_from(ip);
         }
-        if let Some(shard) = &self.shard {
-            shard.load.fetch_sub(1, Ordering::Relaxed);
+        if let Some(at) = &self.at {
+            at.shard.load.fetch_sub(1, Ordering::Relaxed);
+            at.open.end();
         }
     }
 }

@@ -34,7 +34,8 @@
 //! - [`service`]: the kit that services are written with.
 //! - [`store`]: where settings persist.
 //! - `hooks`: where a user's code plugs in.
-//! - [`limits`], `stats`, `budget`: limits and defaults, counters, memory.
+//! - [`limits`], `stats`, [`metrics`], `budget`: limits and defaults, counters and what is
+//!   told of them, memory.
 
 /// The examples of the README compile.
 #[cfg(doctest)]
@@ -57,6 +58,7 @@ mod listener;
 mod log_limit;
 mod pace;
 mod proxy;
+pub mod metrics;
 mod rpc;
 pub mod service;
 mod session;

@@ -107,7 +107,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3655")]
     pub(crate) page: String,
 
-    /// Where /healthz and /readyz are
+    /// Where /healthz, /readyz and /metrics are
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3656")]
     pub(crate) admin: String,
 
@@ -147,7 +147,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDRESS")]
     ws: Vec<String>,
 
-    /// Where /healthz and /readyz are; nowhere where none is given
+    /// Where /healthz, /readyz and /metrics are; nowhere where none is given
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
 

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::admin;
 use crate::cli::DemoArgs;
 use crate::config::problem::{KeyPath, Origin, Problem};
 use crate::config::value::text::HttpAddress;
@@ -13,6 +14,7 @@ use crate::config::{Given, Loaded, Mistakes, Sources};
 use crate::logging;
 use crate::page::Page;
 use crate::run::{self, RunError};
+use crate::secret::Secret;
 
 /// How long a silent TCP client stays. The version 1 protocol has no ping, and people who
 /// chat by hand are slower than the minute that clients are given otherwise.
@@ -27,8 +29,11 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
     })?;
     let config = Loaded::load(&sources(args))?.config;
     logging::start(config.log.clone());
-    let admin = config.admin.address.as_ref();
-    let admin = admin.map(|address| address.as_str().to_owned());
+    let token = token();
+    let admin = admin::Settings::of(&config.admin).map(|settings| admin::Settings {
+        token: Some(token.clone()),
+        ..settings
+    });
     run::until_signal(config.gate(None), admin, |gate, admin| {
         // It has these: they were bound, or it would not have started.
         let (tcp, ws) = (gate.address(0), gate.address(1));
@@ -41,7 +46,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
         };
         let served = Page::new(&found, gate.gate().clone());
         let server = run::bind_http("page", page.as_str(), served.handler())?;
-        let text = found.text(server.address());
+        let text = found.text(server.address(), &token);
         // Whoever closed standard output does not want to read it.
         let _ = io::stdout().write_all(text.as_bytes());
         let _ = io::stdout().flush();
@@ -98,8 +103,8 @@ impl Found {
         [&self.tcp, &self.ws].map(|url| format!("{} connect {url}", self.program))
     }
 
-    /// What is printed.
-    fn text(&self, page: SocketAddr) -> String {
+    /// What is printed. The token is for whoever started the demo, and nobody else.
+    fn text(&self, page: SocketAddr, token: &Secret) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let Self {
             tcp,
@@ -109,6 +114,7 @@ impl Found {
             ..
         } = self;
         let [first, second] = self.connect();
+        let token = token.expose();
         format!(
             "\
 Tidegate {version}: the demo is running. Ctrl-C stops it.
@@ -117,6 +123,7 @@ Tidegate {version}: the demo is running. Ctrl-C stops it.
   WebSocket  {ws}
   page       http://{page}/
   admin      {admin}/healthz  {admin}/readyz
+  metrics    curl -H 'Authorization: Bearer {token}' {admin}/metrics
 
 Chat: open two more terminals here, paste one line into each,
 
@@ -140,6 +147,12 @@ A client without Tidegate:
 "
         )
     }
+}
+
+/// A token for the admin interface of this one run.
+fn token() -> Secret {
+    let random: u128 = rand::random();
+    Secret::new(format!("{random:032x}"))
 }
 
 fn shown(address: Option<impl Display>) -> String {

@@ -8,7 +8,7 @@
 //!   what it sets up first. [`kernel`]: whether the system can carry it. [`systemd`]: whom
 //!   it tells how it is.
 //! - [`demo`]: `tidegate demo`, and what it prints. [`page`]: its status page.
-//! - [`admin`]: `/healthz` and `/readyz`. [`http`]: the small HTTP server of both.
+//! - [`admin`]: `/healthz`, `/readyz` and `/metrics`. [`http`]: the small HTTP server of both.
 //! - [`echo`], [`chat`]: the services that the binary brings with it.
 //! - [`secret`]: text that no log shows.
 //! - [`auth`]: who clients are, by token or certificate; `tidegate token`.

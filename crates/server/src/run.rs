@@ -9,7 +9,7 @@ use thiserror::Error;
 use tidegate::{Gate, GateBuilder, RunningGate, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::auth::Auth;
 use crate::auth::mint::MintError;
 use crate::auth::settings::AuthError;
@@ -67,8 +67,7 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let admin = config.admin.address.as_ref();
-    let admin = admin.map(|address| address.as_str().to_owned());
+    let admin = admin::Settings::of(&config.admin);
     let auth = config.auth.settings().map(Auth::new).transpose()?;
     let hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     until_signal(config.gate(auth.as_ref()), admin, |gate, _| {
@@ -83,6 +82,7 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
 /// Reloads certificates at each SIGHUP; the gate logs what came of it.
 async fn reload_at(mut hangup: Signal, gate: Gate) {
     while hangup.recv().await.is_some() {
+        systemd::reloading();
         let gate = gate.clone();
         let reload = tokio::task::spawn_blocking(move || gate.reload_tls());
         match reload.await {
@@ -92,6 +92,7 @@ async fn reload_at(mut hangup: Signal, gate: Gate) {
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "SIGHUP: TLS not reloaded"),
         }
+        systemd::reloaded();
     }
 }
 
@@ -99,20 +100,26 @@ async fn reload_at(mut hangup: Signal, gate: Gate) {
 /// everything is; what it returns lives until the gate has stopped.
 pub(crate) async fn until_signal<T>(
     gate: GateBuilder,
-    admin: Option<String>,
+    admin: Option<admin::Settings>,
     started: impl FnOnce(&RunningGate, Option<SocketAddr>) -> Result<T, RunError>,
 ) -> Result<(), RunError> {
     // First: a signal that comes while the gate starts is not lost.
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     descriptors::raise_limit();
-    let state = Admin::new();
     let admin = match admin {
-        Some(address) => Some(bind_http("admin", &address, state.handler())?),
+        Some(settings) => {
+            let address = settings.address.clone();
+            let state = Admin::new(settings);
+            let server = bind_http("admin", &address, state.clone().handler())?;
+            Some((server, state))
+        }
         None => None,
     };
     let gate = gate.start().await?;
-    state.watch(gate.gate().clone());
-    let beside = started(&gate, admin.as_ref().map(HttpServer::address))?;
+    if let Some((_, state)) = &admin {
+        state.watch(gate.gate().clone());
+    }
+    let beside = started(&gate, admin.as_ref().map(|(server, _)| server.address()))?;
     tracing::info!(gate = %gate.gate().id(), "ready");
     let manager = Manager::ready(gate.gate());
     let by = signals.next().await;

@@ -174,6 +174,8 @@ impl Connection {
             _place: place,
         };
         if !early.is_empty() {
+            let counters = &connection.at.shard.counters;
+            counters.bytes_in.add(early.len() as u64);
             connection.kept().input = early;
         }
         Some(connection)
@@ -322,14 +324,14 @@ impl Connection {
             unwritten.1 = kept.ends.iter().map(|end| u64::from(end.size)).sum();
             hook = kept.hook.take();
         }
-        let session = self.session.clone();
+        let (session, at) = (self.session.clone(), self.at.clone());
         self.at.shard.spawn(async move {
             // A packet that a hook has at hand was accepted: it is served before the
             // services hear of the end.
             if let Some(hook) = hook
                 && let Some(packet) = hook.await
             {
-                crate::dispatch::dispatch(&session, packet);
+                crate::dispatch::dispatch(&session, &at, packet);
             }
             session.end(reason, unwritten).await;
         });

@@ -191,7 +191,7 @@ impl Connection {
         }
         let hooks = &self.session.core().gate.hooks;
         if hooks.receive.is_none() && hooks.route.is_none() {
-            return dispatch(&self.session, packet);
+            return dispatch(&self.session, &self.at, packet);
         }
         let hook = inbound(self.session.clone(), packet).boxed();
         self.kept().hook = Some(hook);
@@ -206,7 +206,7 @@ impl Connection {
         if let Poll::Ready(packet) = hook.as_mut().poll(cx) {
             self.kept().hook = None;
             if let Some(packet) = packet {
-                dispatch(&self.session, packet);
+                dispatch(&self.session, &self.at, packet);
             }
         }
     }
@@ -231,7 +231,8 @@ impl Connection {
     fn is_paused(&mut self) -> bool {
         let core = self.session.core();
         let limit = self.at.endpoint.limits.concurrent_tasks;
-        let flow = core.flow.lock();
+        let mut flow = core.flow.lock();
+        flow.note_under_way();
         let full = flow.free_tasks(limit) == 0;
         // The gate closes those who hold most; meanwhile no more is taken from those for
         // whom something is kept. A frame that fits one read is served as ever.

@@ -24,6 +24,8 @@ use crate::hooks::Hooks;
 use crate::limits::GateLimits;
 use crate::log_limit::LogLimit;
 use crate::pace::Pace;
+use crate::metrics::calls::Services;
+use crate::metrics::listeners::Listeners;
 use crate::rpc;
 use crate::service::Clients;
 use crate::session::LocalSession;
@@ -56,6 +58,10 @@ pub(crate) struct GateInner {
     pub(crate) store: Keeper,
     /// Of the listeners that have it.
     pub(crate) tls: Vec<Arc<Served>>,
+    /// What calls are counted by.
+    pub(crate) services: Services,
+    /// What connections are counted by.
+    pub(crate) listeners: Listeners,
     /// Lines about packets that were not served.
     pub(crate) error_log: LogLimit,
     /// Lines about sessions and set-ups that ended as nobody wished.

@@ -25,6 +25,8 @@ use crate::listener::{Endpoint, ListenError, Listener, Local, SocketFile};
 use crate::log_limit::LogLimit;
 use crate::pace::Pace;
 use crate::proxy::Remote;
+use crate::metrics::calls::Services;
+use crate::metrics::listeners::Listeners;
 use crate::rpc;
 use crate::service::RunningService;
 use crate::session::table::{Groups, Table, Users};
@@ -81,6 +83,8 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         parting: Parting::default(),
         budget: Budget::new(limits.memory_budget),
         store: Keeper::new(builder.store, builder.store_ttl, limits.store_timeout),
+        services: Services::new(),
+        listeners: Listeners::default(),
         id: id.clone(),
         bus: bus.clone(),
         hooks: builder.hooks,
@@ -117,7 +121,9 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     let inner = running.gate.0.clone();
     running.registration = Some(bus.register_gate(info, rpc::endpoint(&inner)).await?);
     for service in builder.services {
-        running.services.push(service.register(bus.clone()).await?);
+        let service = service.register(bus.clone()).await?;
+        inner.services.add(service.service());
+        running.services.push(service);
     }
     running.spawn(&home, keeper::heartbeats(inner.clone()));
     running.spawn(&home, shed(inner.clone()));
@@ -201,6 +207,7 @@ async fn shed(gate: Arc<GateInner>) {
         };
         let mut fat: Vec<_> = gate.sessions.all().filter_map(weigh).collect();
         fat.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        gate.counters().sheds.add(1);
         tracing::warn!(
             excess,
             holders = fat.len(),
@@ -244,13 +251,16 @@ impl RunningGate {
     ) -> Result<(), ListenError> {
         let gate = &self.gate.0;
         let endpoint = listener.into().without_socket(&self.limits)?;
-        let places = Attachment::on_each(Arc::new(endpoint), &gate.shards);
+        let places = Attachment::on_each(gate, Arc::new(endpoint));
         let at = Attachment::quietest(&places);
         at.shard.counters.accepted.add(1);
         let peer = Remote::from(peer);
-        let Some(place) = accept::place(gate, &at.endpoint, peer) else {
-            accept::turned_away(gate, &at, peer);
-            return Ok(());
+        let place = match accept::place(gate, &at.endpoint, peer) {
+            Ok(place) => place,
+            Err(why) => {
+                accept::turned_away(gate, &at, peer, why);
+                return Ok(());
+            }
         };
         let source = Source::Stream(Box::new(stream));
         setup::spawn(gate.clone(), at, peer, place, source);

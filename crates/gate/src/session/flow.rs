@@ -12,6 +12,7 @@ use tidegate_protocol::{CloseReason, Packet, Topic};
 use tokio::sync::Notify;
 
 use crate::clock::Tick;
+use crate::metrics::calls::{ServicePlace, Timing};
 use crate::shared_packet::SharedPacket;
 
 /// A packet that waits for the client.
@@ -49,6 +50,9 @@ pub(crate) struct PendingCall {
     pub(crate) topic: Topic,
     /// Whether the client asked for an answer.
     pub(crate) wants_answer: bool,
+    /// What it is counted under.
+    pub(crate) service: ServicePlace,
+    pub(crate) timing: Timing,
 }
 
 /// Why and how a session is being closed.
@@ -146,6 +150,7 @@ impl Flow {
     }
 
     /// Queues the answer to a call that [`finish_call`](Self::finish_call) took out.
+    #[inline]
     pub(crate) fn answer(&mut self, packet: Packet) {
         let size = packet.size() as u32;
         self.answers += 1;
@@ -160,15 +165,18 @@ impl Flow {
         }
     }
 
-    /// Takes a call out; none if its answer is no longer waited for.
-    pub(crate) fn finish_call(&mut self, number: u32) -> Option<PendingCall> {
+    /// Takes a call out, and answers how it is counted; none if its answer is no longer
+    /// waited for.
+    #[inline]
+    pub(crate) fn finish_call(&mut self, number: u32) -> Option<(ServicePlace, Timing)> {
         let i = self.calls.iter().rposition(|c| c.number == number)?;
-        let call = self.calls.remove(i);
+        let counted = (self.calls[i].service, self.calls[i].timing);
+        drop(self.calls.remove(i));
         let finishing = matches!(self.phase, Phase::Closing(c) if c.finish_calls);
         if self.paused || finishing {
             self.wake_unless_awake();
         }
-        Some(call)
+        Some(counted)
     }
 
     /// Asks the connection to close; the first reason stays, but a close that
@@ -251,6 +259,15 @@ impl Flow {
         Some(self.phase)
     }
 
+    /// Calls noted so far that have no answer are not answered in place: they are timed.
+    pub(crate) fn note_under_way(&mut self) {
+        for call in self.calls.iter_mut().rev() {
+            if !call.timing.not_in_place() {
+                break;
+            }
+        }
+    }
+
     /// The connection's task is about to sleep. Answers `false` if it must look again.
     pub(crate) fn sleep(
         &mut self,
@@ -266,6 +283,7 @@ impl Flow {
         if missed {
             return false;
         }
+        self.note_under_way();
         if self.calls.is_empty() {
             // An idle session holds nothing; one that is busy does not come here.
             self.calls = Vec::new();
@@ -291,16 +309,11 @@ impl Flow {
         self.free_tasks(limit) > 0
     }
 
-    /// Notes a call; its number goes with the responder.
-    pub(crate) fn begin_call(&mut self, topic: Topic, wants_answer: bool, deadline: Tick) -> u32 {
+    /// Notes a call, and gives it its number, which goes with the responder.
+    pub(crate) fn begin_call(&mut self, call: PendingCall) -> u32 {
         let number = self.next_call;
         self.next_call = self.next_call.wrapping_add(1);
-        self.calls.push(PendingCall {
-            number,
-            deadline,
-            topic,
-            wants_answer,
-        });
+        self.calls.push(PendingCall { number, ..call });
         number
     }
 
@@ -353,12 +366,14 @@ impl Flow {
         }
     }
 
-    /// The services that took a packet of this session, or may have.
-    pub(crate) fn take_used(&mut self) -> SmallVec<[Box<str>; 1]> {
-        for call in std::mem::take(&mut self.calls) {
+    /// The services that took a packet of this session, or may have, and the calls that
+    /// nobody waits for any more.
+    pub(crate) fn take_used(&mut self) -> (SmallVec<[Box<str>; 1]>, Vec<PendingCall>) {
+        let calls = std::mem::take(&mut self.calls);
+        for call in &calls {
             self.note_used(&call.topic);
         }
-        std::mem::take(&mut self.used)
+        (std::mem::take(&mut self.used), calls)
     }
 
     /// The next packet to write.
@@ -399,6 +414,10 @@ impl Flow {
 
     pub(crate) fn is_drained(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    pub(crate) fn queued_packets(&self) -> usize {
+        self.queue.len()
     }
 
     pub(crate) fn queued_bytes(&self) -> u32 {

@@ -47,7 +47,7 @@ pub(crate) fn spawn(
         gate,
         at: at.clone(),
         client: peer,
-        place: place.on(at.shard.clone()),
+        place: place.on(at.clone()),
     };
     at.shard.spawn(Task::Accepted(Some((setup, source))));
 }

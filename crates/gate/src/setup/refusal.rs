@@ -12,6 +12,7 @@ use super::Setup;
 use crate::accept::turned_away;
 use crate::busy;
 use crate::conn::Connection;
+use crate::stats::{Handshake, TurnedAway};
 use crate::transport::Transport;
 
 /// Why set-up ends before the client is asked who it is.
@@ -50,13 +51,13 @@ impl Setup {
     pub(super) async fn give_up(&self, io: Option<Transport>, why: Failed) -> Option<Connection> {
         match why {
             Failed::Late => self.failed(CloseReason::SetupTimeout, "deadline has elapsed"),
-            Failed::Broken(error) => self.failed(CloseReason::Handshake, error),
+            Failed::Broken(error) => self.no_handshake(Handshake::Lost, error),
             Failed::Tls(error, io) => {
-                self.failed(CloseReason::Handshake, error);
+                self.no_handshake(Handshake::Tls, error);
                 self.bye(io, Vec::new()).await
             }
-            Failed::Proxy(error) => self.failed(
-                CloseReason::Handshake,
+            Failed::Proxy(error) => self.no_handshake(
+                Handshake::Proxy,
                 format_args!("{error}, from a proxy that must send one"),
             ),
             Failed::Left => {
@@ -64,7 +65,7 @@ impl Setup {
                 None
             }
             Failed::Busy => {
-                turned_away(&self.gate, &self.at, self.client);
+                turned_away(&self.gate, &self.at, self.client, TurnedAway::Address);
                 let endpoint = &self.at.endpoint;
                 match io {
                     Some(io) if endpoint.ws.is_some() && self.is_readable(&io) => {
@@ -74,7 +75,7 @@ impl Setup {
                 }
             }
             Failed::Upgrade(error) => {
-                self.failed(CloseReason::Handshake, error);
+                self.no_handshake(Handshake::Upgrade, error);
                 match io {
                     Some(io) => self.bye(io, error.response()).await,
                     None => None,
@@ -113,15 +114,21 @@ impl Setup {
         None
     }
 
+    fn no_handshake(
+        &self,
+        which: Handshake,
+        error: impl std::fmt::Display,
+    ) -> Option<Connection> {
+        self.at.shard.counters.handshakes.add(which);
+        self.failed(CloseReason::Handshake, error)
+    }
+
     pub(super) fn failed(
         &self,
         reason: CloseReason,
         error: impl std::fmt::Display,
     ) -> Option<Connection> {
         self.at.shard.counters.closed.add(reason);
-        if reason == CloseReason::Handshake {
-            self.at.shard.counters.handshake_failures.add(1);
-        }
         if let Some(unlogged) = self.gate.end_log.admit() {
             tracing::info!(
                 ip = %self.client.address().ip(),

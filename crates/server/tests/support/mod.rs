@@ -97,6 +97,16 @@ impl Gate {
             .to_owned()
     }
 
+    /// The admin interface's address, and the token that goes with it.
+    pub(crate) fn admin(&mut self) -> (std::net::SocketAddr, String) {
+        let printed = self.printed_until("/metrics\n");
+        let line = printed.lines().find(|line| line.contains("Bearer"));
+        let (_, rest) = line.and_then(|l| l.split_once("Bearer ")).unwrap();
+        let (token, url) = rest.split_once("' http://").unwrap();
+        let address = url.strip_suffix("/metrics").unwrap();
+        (address.parse().unwrap(), token.to_owned())
+    }
+
     /// Everything the gate has printed so far, for a failed assertion's message.
     pub(crate) fn output(&self) -> String {
         format!("the gate printed:\n{}", self.output.text())
@@ -152,6 +162,15 @@ impl Output {
         let stderr = child.stderr.take().unwrap();
         collect(stdout, Arc::clone(&text), Some(lines));
         collect(stderr, Arc::clone(&text), None);
+        Self { text, stdout_lines }
+    }
+
+    /// Of a child whose standard output is not ours.
+    pub(crate) fn of_stderr(child: &mut Child) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let (lines, stdout_lines) = mpsc::channel();
+        let stderr = child.stderr.take().unwrap();
+        collect(stderr, Arc::clone(&text), Some(lines));
         Self { text, stdout_lines }
     }
 
@@ -279,9 +298,7 @@ fn run(command: &mut Command) -> Report {
     let output = command
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| {
-            panic!("{command:?}: {error}; run `scripts/test tools` to install the test tools")
-        });
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; run `scripts/install-test-tools`"));
     Report {
         passed: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -411,6 +428,16 @@ fn python() -> PathBuf {
         "TIDEGATE_TEST_PYTHON",
         &workspace().join("target/tools/venv/bin/python"),
     ))
+}
+
+pub(crate) fn prometheus() -> PathBuf {
+    let default = workspace().join("target/tools/bin/prometheus");
+    installed(tool("TIDEGATE_TEST_PROMETHEUS", &default))
+}
+
+pub(crate) fn promtool() -> PathBuf {
+    let default = workspace().join("target/tools/bin/promtool");
+    installed(tool("TIDEGATE_TEST_PROMTOOL", &default))
 }
 
 pub(crate) fn tool(variable: &str, default: &Path) -> PathBuf {

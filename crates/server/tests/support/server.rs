@@ -218,11 +218,11 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-/// Status and body.
+/// Status and body of a request that is asked as a client on this machine does.
 pub(crate) fn http(address: SocketAddr, method: &str, path: &str) -> io::Result<(u16, String)> {
     let answer = raw_http(
         address,
-        &format!("{method} {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"),
+        &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
     )?;
     let (head, body) = answer
         .split_once("\r\n\r\n")
