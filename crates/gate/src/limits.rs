@@ -164,11 +164,6 @@ pub struct GateLimits {
     /// The client's: where trusted proxies say whose connection they bring, the address that
     /// they name. Peers of Unix-domain listeners have no address of their own.
     pub max_connections_per_address: usize,
-    /// Connections accepted per second, over all listeners. Those beyond it wait in the
-    /// kernel, up to the system's limit (`net.core.somaxconn`), and then for their own next
-    /// attempt. The burst should be a hundredth of the rate at least: the gate's clock has
-    /// milliseconds. Off.
-    pub accept_rate: Option<Rate>,
     /// Bytes that outbound queues and partial frames may hold together. Beyond it
     /// sends are refused, clients for whom much waits are not read, and the connections
     /// that hold most are closed. 1 GiB.
@@ -181,6 +176,11 @@ pub struct GateLimits {
     pub max_groups_per_session: usize,
     /// Instance bindings that one session may have. 64.
     pub max_instance_bindings: usize,
+    /// Connections accepted per second, over all listeners. Those beyond it wait in the
+    /// kernel, up to the system's limit (`net.core.somaxconn`), and then for their own next
+    /// attempt. The burst should be a hundredth of the rate at least: the gate's clock has
+    /// milliseconds. Off.
+    pub accept_rate: Option<Rate>,
 }
 
 impl Default for GateLimits {
@@ -188,12 +188,12 @@ impl Default for GateLimits {
         Self {
             max_connections: 100_000,
             max_connections_per_address: 1_000,
-            accept_rate: None,
             memory_budget: 1024 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(10),
             store_timeout: Duration::from_secs(5),
             max_groups_per_session: 64,
             max_instance_bindings: 64,
+            accept_rate: None,
         }
     }
 }

@@ -101,9 +101,9 @@ limits! {
         max_groups_per_session: usize => range(0, MANY),
         /// Instance bindings that one session may have.
         max_instance_bindings: usize => range(0, MANY),
+        /// New connections per second, on all listeners together. More wait in the kernel.
+        accept_rate: OrOff<RateValue> => range(1, MANY),
     }
-    /// New connections per second, on all listeners together. More wait in the kernel.
-    accept_rate: OrOff<RateValue> = OrOff::Off => range(1, MANY),
     /// How often certificate files are looked at for changes. A changed certificate is
     /// served without dropping a connection.
     tls_watch: OrOff<Time> = OrOff::On(Time::secs(10)) => range(SHORTEST, LONGEST),
