@@ -22,7 +22,7 @@ use crate::{Embedded, EmbeddedOptions, OpenError};
 const ROUNDS: u64 = 50;
 const CHANGES: u64 = 10_000;
 /// Sessions that change their settings at the same time.
-const USERS: u64 = 100;
+const USERS: u64 = 250;
 /// Where the child's file is.
 const PATH: &str = "TIDEGATE_STORE_KILL_TEST";
 
@@ -142,6 +142,10 @@ fn log_path(path: &Path) -> PathBuf {
     path.with_extension("undo")
 }
 
+/// Bytes of a note before what was overwritten: the file's length, where, how much, and
+/// whether the length was changed.
+const HEAD: usize = 25;
+
 #[derive(Debug)]
 struct Undo {
     file: Box<dyn StorageBackend>,
@@ -149,15 +153,16 @@ struct Undo {
 }
 
 impl Undo {
-    /// Notes what is at `at`, and how long the file is.
-    fn note(&self, at: u64, length: usize) -> io::Result<()> {
+    /// Notes what is at `at`, how long the file is, and whether that is to change.
+    fn note(&self, at: u64, length: usize, cuts: bool) -> io::Result<()> {
         let end = self.file.len()?;
         let mut old = vec![0; length.min(end.saturating_sub(at) as usize)];
         self.file.read(at, &mut old)?;
-        let mut entry = Vec::with_capacity(old.len() + 24);
+        let mut entry = Vec::with_capacity(old.len() + HEAD);
         entry.extend_from_slice(&end.to_le_bytes());
         entry.extend_from_slice(&at.to_le_bytes());
         entry.extend_from_slice(&(old.len() as u64).to_le_bytes());
+        entry.push(u8::from(cuts));
         entry.extend_from_slice(&old);
         self.log.lock().unwrap().write_all(&entry)
     }
@@ -174,7 +179,7 @@ impl StorageBackend for Undo {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let end = self.file.len()?;
-        self.note(length, end.saturating_sub(length) as usize)?;
+        self.note(length, end.saturating_sub(length) as usize, true)?;
         self.file.set_len(length)
     }
 
@@ -186,7 +191,7 @@ impl StorageBackend for Undo {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.note(offset, data.len())?;
+        self.note(offset, data.len(), false)?;
         self.file.write(offset, data)
     }
 
@@ -203,8 +208,9 @@ impl StorageBackend for Undo {
     }
 }
 
-/// Undoes any part of what was written since the last sync, by sectors and by bytes, and
-/// the file's last growth perhaps. Answers how many writes were touched.
+/// Undoes any part of what was written since the last sync, by sectors and by bytes; the
+/// file's length too, perhaps, which has what was cut off with it. Answers how many
+/// writes there were.
 fn tear(path: &Path, random: &mut StdRng) -> u64 {
     const SECTOR: usize = 512;
     let mut log = Vec::new();
@@ -216,16 +222,30 @@ fn tear(path: &Path, random: &mut StdRng) -> u64 {
     };
     let mut notes = Vec::new();
     let mut rest = log.as_slice();
-    while let Some((head, after)) = rest.split_first_chunk::<24>() {
+    while let Some((head, after)) = rest.split_first_chunk::<HEAD>() {
         let number = |i: usize| u64::from_le_bytes(head[i..i + 8].try_into().unwrap());
         let Some((old, after)) = after.split_at_checked(number(16) as usize) else {
             break; // Cut short by the kill: its write was not begun.
         };
-        notes.push((number(0), number(8), old));
+        notes.push((number(0), number(8), head[24] == 1, old));
         rest = after;
     }
+    let Some((first_end, ..)) = notes.first() else {
+        return 0;
+    };
+    let undo_length = random.random_bool(0.5);
+    let end = match undo_length {
+        true => *first_end,
+        false => fs::metadata(path).unwrap().len(),
+    };
     let undone = random.random_range(0.0..=1.0);
-    for (_, at, old) in notes.iter().rev() {
+    for (_, at, is_length, old) in notes.iter().rev() {
+        if *is_length {
+            if undo_length {
+                file.write_all_at(old, *at).unwrap();
+            }
+            continue;
+        }
         for (n, sector) in old.chunks(SECTOR).enumerate() {
             if random.random_bool(undone) {
                 let from = match random.random_bool(0.1) {
@@ -237,11 +257,6 @@ fn tear(path: &Path, random: &mut StdRng) -> u64 {
             }
         }
     }
-    let end = notes.first().map(|(end, ..)| *end);
-    if let Some(end) = end.filter(|end| *end < fs::metadata(path).unwrap().len())
-        && random.random_bool(0.3)
-    {
-        file.set_len(end).unwrap();
-    }
+    file.set_len(end).unwrap();
     notes.len() as u64
 }

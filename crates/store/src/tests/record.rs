@@ -21,10 +21,11 @@ pub(super) fn settings_of(number: u64) -> Option<Settings> {
         1 => 3_000,
         n => 40 * n as usize,
     };
-    let filler = text.bytes().cycle().take(length).map(char::from);
+    let mut filler = text.repeat(length / text.len() + 1);
+    filler.truncate(length);
     let pairs = BTreeMap::from([
         ("a".to_owned(), text.clone()),
-        ("m".to_owned(), filler.collect()),
+        ("m".to_owned(), filler),
         ("z".to_owned(), text),
     ]);
     Some(Settings::try_from(pairs).unwrap())
