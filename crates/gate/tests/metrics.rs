@@ -249,9 +249,21 @@ async fn services_are_bounded_and_known_by_their_answers() {
 
 #[tokio::test]
 async fn the_page_has_what_the_catalogue_says() {
-    let rig = Rig::new().await;
+    let mut params = rcgen::CertificateParams::new(["gate.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2040, 1, 2);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let home = std::env::temp_dir().join(format!("tidegate-metrics-{}", std::process::id()));
+    std::fs::create_dir_all(&home).unwrap();
+    let (cert_file, key_file) = (home.join("cert.pem"), home.join("key.pem"));
+    std::fs::write(&cert_file, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let tls = Tcp::bind("127.0.0.1:0").tls(cert_file, key_file);
+    let rig = Rig::with(|gate| gate.listen(tls.name("tls"))).await;
+    std::fs::remove_dir_all(home).unwrap();
     let _client = rig.tcp(Limits::default());
     let page = Page::of(&rig);
+    let expiry = "tidegate_tls_certificate_expiry_timestamp_seconds{listener=\"tls\"}";
+    assert_eq!(page.get(expiry), 2_209_075_200.0);
     for metric in METRICS {
         let kind = format!("# TYPE {} {}", metric.name, metric.kind.as_str());
         assert!(page.0.lines().any(|line| line == kind), "{kind}");

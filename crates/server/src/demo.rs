@@ -34,7 +34,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
         token: Some(token.clone()),
         ..settings
     });
-    run::until_signal(config.gate(None), admin, |gate, admin| {
+    run::until_signal(config.gate(None)?, admin, |gate, admin| {
         // It has these: they were bound, or it would not have started.
         let (tcp, ws) = (gate.address(0), gate.address(1));
         let found = Found {

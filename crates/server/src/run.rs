@@ -14,10 +14,11 @@ use crate::auth::Auth;
 use crate::auth::mint::MintError;
 use crate::auth::settings::AuthError;
 use crate::cli::ServeArgs;
+use crate::config::gate::Unusable;
 use crate::config::{Loaded, Mistakes, check};
 use crate::http::HttpServer;
 use crate::kernel::{self, Needs};
-use crate::systemd::Manager;
+use crate::systemd::{self, Manager};
 use crate::{descriptors, logging};
 
 /// What stopping may take beyond the gate's own deadline, before the process just ends.
@@ -38,6 +39,8 @@ pub(crate) enum RunError {
     },
     #[error("cannot start: {0}")]
     Auth(#[from] AuthError),
+    #[error("cannot start: {0}")]
+    Unusable(#[from] Unusable),
     #[error("no token: {0}")]
     Mint(#[from] MintError),
     #[error("cannot start: signals: {0}")]
@@ -70,7 +73,7 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let admin = admin::Settings::of(&config.admin);
     let auth = config.auth.settings().map(Auth::new).transpose()?;
     let hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    until_signal(config.gate(auth.as_ref()), admin, |gate, _| {
+    until_signal(config.gate(auth.as_ref())?, admin, |gate, _| {
         tokio::spawn(reload_at(hangup, gate.gate().clone()));
         kernel::check(Needs::new(gate.gate().limits(), gate.listeners().count()));
         let watch = auth.map(|auth| auth.watch(gate.gate())).transpose();

@@ -114,11 +114,7 @@ impl Setup {
         None
     }
 
-    fn no_handshake(
-        &self,
-        which: Handshake,
-        error: impl std::fmt::Display,
-    ) -> Option<Connection> {
+    fn no_handshake(&self, which: Handshake, error: impl std::fmt::Display) -> Option<Connection> {
         self.at.shard.counters.handshakes.add(which);
         self.failed(CloseReason::Handshake, error)
     }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use tidegate::{Gate, StartError};
 
+use super::gate::Unusable;
 use super::problem::{KeyPath, Problem};
 use super::{Loaded, Mistakes, check, init, print, reference};
 use crate::auth::Auth;
@@ -102,17 +103,20 @@ fn new_file(path: &std::path::Path, force: bool) -> io::Result<()> {
 }
 
 /// What `serve` would find out before it listens: certificates and keys, those of tokens too.
+/// The store is not opened: a gate may be using it.
 fn whole(loaded: &Loaded) -> Result<(), Mistakes> {
     let config = &loaded.config;
     check::has_listener(config)?;
     let top = KeyPath::new();
     let mut problems = Vec::new();
-    let mut check = |at: KeyPath, listener: tidegate::Listener| {
-        if let Err(error) = Gate::builder().listen(listener).check() {
-            let what = match error {
-                StartError::Listen(error) => error.why.to_string(),
-                other => other.to_string(),
-            };
+    let mut check = |at: KeyPath, listener: Result<tidegate::Listener, Unusable>| {
+        let what = match listener.map(|l| Gate::builder().listen(l).check()) {
+            Ok(Ok(())) => None,
+            Ok(Err(StartError::Listen(error))) => Some(error.why.to_string()),
+            Ok(Err(other)) => Some(other.to_string()),
+            Err(unusable) => Some(unusable.to_string()),
+        };
+        if let Some(what) = what {
             let tls = at.key("tls");
             let at = if loaded.given.find(&tls).is_some() {
                 tls
@@ -123,10 +127,21 @@ fn whole(loaded: &Loaded) -> Result<(), Mistakes> {
         }
     };
     for (i, tcp) in config.tcp.iter().enumerate() {
-        check(top.key("tcp").index(i), tcp.listener().into());
+        let listener = tcp.listener(&config.trusted_proxies).map(Into::into);
+        check(top.key("tcp").index(i), listener);
     }
     for (i, ws) in config.websocket.iter().enumerate() {
-        check(top.key("websocket").index(i), ws.listener(None).into());
+        let listener = ws.listener(&config.trusted_proxies, None).map(Into::into);
+        check(top.key("websocket").index(i), listener);
+    }
+    if let Some(path) = &config.store.path
+        && let Some(home) = path.0.parent()
+        && !home.as_os_str().is_empty()
+        && !home.is_dir()
+    {
+        let at = top.key("store").key("path");
+        let what = format!("there is no directory {}", home.display());
+        problems.push(Problem::new(loaded.given.origin_of(&at), &at, what));
     }
     if let Some(Err(error)) = config.auth.settings().map(Auth::new) {
         let keys = error.key.split('.');

@@ -45,8 +45,9 @@ macro_rules! listener {
                 /// packets of this topic.
                 v1_error_topic: Option<FreeTopic> = None => unset("they are not told").example("\"error\""),
 
-                /// Whether each connection begins with a PROXY protocol header (version 1 or
-                /// 2). Believed from trusted proxies; others are turned away.
+                /// Whether each connection of a trusted proxy begins with a PROXY protocol
+                /// header (version 1 or 2). Others are served as ever; what they send of the
+                /// kind counts for nothing.
                 proxy_protocol: bool = false,
 
                 /// Networks whose word on a client's address is believed here.

@@ -1,7 +1,8 @@
 //! Texts of a certain form: addresses, names, topics and the like.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
+use tidegate::TrustedNetwork;
 use tidegate::protocol::ws::policy::{Origins, Policy};
 use tidegate::{GateId, Topic};
 
@@ -97,7 +98,7 @@ texts! {
 
     /// Whom to believe.
     Network, "a network such as \"10.0.0.0/8\" or \"2001:db8::/32\", an IP address, or \"unix\"",
-        |text| text == "unix" || is_network(text);
+        |text| text.parse::<TrustedNetwork>().is_ok();
 
     /// A host that an HTTP request may name.
     Host, "a host name without a port, such as \"gate.example\"", is_host;
@@ -159,21 +160,6 @@ fn is_unix(text: &str) -> bool {
     const LONGEST: usize = 107;
     text.strip_prefix("unix:").is_some_and(|path| {
         path.starts_with('/') && (2..=LONGEST).contains(&path.len()) && is_plain(path)
-    })
-}
-
-fn is_network(text: &str) -> bool {
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits)),
-        None => (text, None),
-    };
-    let Ok(address) = address.parse::<IpAddr>() else {
-        return false;
-    };
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    bits.is_none_or(|bits| {
-        let digits = bits.bytes().all(|b| b.is_ascii_digit());
-        digits && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
     })
 }
 
