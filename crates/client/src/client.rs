@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidegate_protocol::{Codec, Packet, RouteError, TooLarge, Topic, V1};
+use tidegate_protocol::{Packet, RouteError, Topic};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::builder::{Builder, Settings};
 use crate::calls::Calls;
 use crate::error::{Cause, Closed, Error};
+use crate::frames::Frames;
 use crate::pushes::Pushes;
 use crate::task::{Link, Task};
 use crate::transport::Transport;
@@ -35,6 +36,7 @@ struct Handle {
     first_pushes: Mutex<Option<broadcast::Receiver<Packet>>>,
     next_id: AtomicU64,
     request_timeout: Duration,
+    frames: Frames,
     shared: Arc<Shared>,
 }
 
@@ -85,7 +87,7 @@ impl Client {
         Builder::new(url)
     }
 
-    pub(crate) fn start(transport: impl Transport, settings: Settings) -> Self {
+    pub(crate) fn start(transport: impl Transport, frames: Frames, settings: Settings) -> Self {
         let (queue, queued) = mpsc::channel(settings.send_queue);
         let (pushes, first_pushes) = broadcast::channel(settings.push_buffer);
         let (closed, closed_reader) = watch::channel(None);
@@ -97,10 +99,11 @@ impl Client {
             first_pushes: Mutex::new(Some(first_pushes)),
             next_id: AtomicU64::new(1),
             request_timeout: settings.request_timeout,
+            frames: frames.clone(),
             shared: shared.clone(),
         };
         let task = Task {
-            link: Link::new(transport),
+            link: Link::new(transport, frames),
             queue: queued,
             pushes,
             closed,
@@ -148,7 +151,8 @@ impl Client {
         if topic.route()?.request_id.is_none() {
             return Err(RouteError::Segments.into());
         }
-        let packet = fits(Packet::new(topic.clone(), body))?;
+        let packet = Packet::new(topic.clone(), body);
+        handle.frames.fits(&packet)?;
 
         let Some(mut call) = handle.shared.calls.begin(topic) else {
             return Err(self.ended().await);
@@ -177,7 +181,8 @@ impl Client {
     /// [`InvalidTopic`](Error::InvalidTopic), [`TooLarge`](Error::TooLarge),
     /// [`Closed`](Error::Closed).
     pub async fn send(&self, topic: &str, body: impl Into<Bytes>) -> Result<(), Error> {
-        let packet = fits(Packet::new(Topic::new(topic)?, body))?;
+        let packet = Packet::new(Topic::new(topic)?, body);
+        self.handle.frames.fits(&packet)?;
         match self.handle.queue.send(packet).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.ended().await),
@@ -245,15 +250,4 @@ impl Drop for Handle {
 /// The runtime was shut down under the connection.
 fn task_gone() -> Closed {
     Closed::new(Cause::Lost, "the connection's task was stopped")
-}
-
-fn fits(packet: Packet) -> Result<Packet, TooLarge> {
-    let len = V1.encoded_len(&packet);
-    if len > V1::MAX_FRAME {
-        return Err(TooLarge {
-            len,
-            max: V1::MAX_FRAME,
-        });
-    }
-    Ok(packet)
 }

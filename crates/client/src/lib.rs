@@ -47,11 +47,12 @@
 //!
 //! - `url`: what a gate's address may be.
 //! - `builder`: options, and the way from an address to a connection.
-//! - `tls`: whom a `tls://` or `wss://` connection trusts.
+//! - `tls`: whom a `tls://` or `wss://` connection trusts, and who it says it is.
 //! - `client`: the handle.
 //! - `calls`: which requests wait for which answers.
 //! - `pushes`: packets that answer no request.
 //! - `task`: the task that owns the connection.
+//! - `frames`: plain frames, or those of old clients.
 //! - `transport`: packets over a byte stream, packets over WebSocket.
 //! - `error`: what can fail, and why a connection ended.
 
@@ -59,6 +60,7 @@ mod builder;
 mod calls;
 mod client;
 mod error;
+mod frames;
 mod pushes;
 mod task;
 mod tls;
@@ -74,5 +76,5 @@ pub use url::UrlError;
 // What this crate's signatures are made of.
 pub use bytes::Bytes;
 pub use tidegate_protocol::{
-    CloseReason, ErrorCode, Packet, RouteError, TooLarge, Topic, TopicError,
+    Cipher, CloseReason, ErrorCode, KeyError, Packet, RouteError, TooLarge, Topic, TopicError,
 };

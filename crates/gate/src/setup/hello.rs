@@ -8,7 +8,7 @@ use tidegate_protocol::extended::{
     GateControl, HELLO, Hello, Offer, RESUME, Refused, ResumeRefusal, Resumption, Terms, Welcome,
 };
 use tidegate_protocol::ws::encode_pong;
-use tidegate_protocol::{CloseReason, Packet, UserId};
+use tidegate_protocol::{CloseReason, Packet, SessionId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
@@ -109,6 +109,7 @@ impl Setup {
         io: &mut Transport,
         hello: &Hello,
         terms: Terms,
+        id: SessionId,
         identity: Identity,
     ) -> Result<(LocalSession, u32), CloseReason> {
         let mut refused = None;
@@ -125,9 +126,9 @@ impl Setup {
         }
         if let Some(why) = refused {
             self.at.shard.counters.not_resumed.add(1);
-            tracing::debug!(ip = %self.peer.ip(), why = why.name(), "not resumed");
+            tracing::debug!(ip = %self.client.address().ip(), why = why.name(), "not resumed");
         }
-        let (unready, resume) = self.begin(identity, Some(terms)).await?;
+        let (unready, resume) = self.begin(id, identity, Some(terms)).await?;
         let welcome = Welcome {
             resume,
             refused: refused.map(Refused::from),
@@ -142,7 +143,7 @@ impl Setup {
     /// Looks whether the client may have the session back that it asks for.
     fn claim(&self, claim: &Claim<'_>) -> Result<Back, ResumeRefusal> {
         let retention = self.retention().ok_or(ResumeRefusal::NotHere)?;
-        let ip = self.peer.ip();
+        let ip = self.client.address().ip();
         if !self.gate.wrong_tokens.may_try(ip, self.gate.clock.now()) {
             return Err(ResumeRefusal::TooMany);
         }
@@ -151,8 +152,10 @@ impl Setup {
             self.gate.wrong_tokens.failed(ip, self.gate.clock.now());
         }
         let taken = taken?;
-        let here = (ip.to_canonical(), self.at.endpoint.network());
-        taken.session.change_info(|info| (info.ip, info.network) = here);
+        let here = (ip, self.at.endpoint.network());
+        taken
+            .session
+            .change_info(|info| (info.ip, info.network) = here);
         Ok(Back {
             epoch: Some(taken.resumed.epoch),
             received: taken.resumed.received,
@@ -201,7 +204,12 @@ impl Setup {
     }
 
     /// Lets a session speak the extended protocol, from before its first packet on.
-    pub(super) fn extend(&self, session: &LocalSession, terms: Terms, user: Option<&UserId>) -> Option<Resumption> {
+    pub(super) fn extend(
+        &self,
+        session: &LocalSession,
+        terms: Terms,
+        user: Option<&UserId>,
+    ) -> Option<Resumption> {
         let mut extended = Extended::new(terms.heartbeat);
         let mut told = None;
         if let Some(retention) = self.retention().filter(|_| terms.resume) {
@@ -250,7 +258,11 @@ impl Drop for Back {
             && !self.session.wait_for_client(epoch)
         {
             let shard = self.session.core().at().shard.clone();
-            shard.spawn(self.session.clone().end(CloseReason::ConnectionLost, (0, 0)));
+            shard.spawn(
+                self.session
+                    .clone()
+                    .end(CloseReason::ConnectionLost, (0, 0)),
+            );
         }
     }
 }
