@@ -54,11 +54,12 @@ impl Setup {
     /// Finds out what the client speaks. On a listener for both kinds it waits for the
     /// first packet, for a while.
     pub(super) async fn first(
-        &self,
+        &mut self,
         io: &mut Transport,
         early: Vec<u8>,
-    ) -> Result<First, CloseReason> {
-        let endpoint = &self.at.endpoint;
+    ) -> Result<First, (CloseReason, String)> {
+        let at = self.at.clone();
+        let endpoint = &at.endpoint;
         let wait = match endpoint.protocol {
             Protocol::V1 => return Ok(First::V1(early)),
             Protocol::Any => (Instant::now() + endpoint.limits.hello_wait).min(self.deadline),
@@ -67,25 +68,35 @@ impl Setup {
         let mut seen = Seen::new(Wire::new(endpoint), early);
         let found = timeout_at(wait, seen.first_packet(self, io)).await;
         let found = match found {
-            Ok(found) => found.map_err(|_| CloseReason::ConnectionLost)?,
-            Err(_) if Instant::now() >= self.deadline => return Err(CloseReason::SetupTimeout),
+            Ok(found) => found.map_err(|error| (CloseReason::ConnectionLost, error.to_string()))?,
+            Err(late) if Instant::now() >= self.deadline => {
+                return Err((CloseReason::SetupTimeout, late.to_string()));
+            }
             Err(_) => None,
         };
-        let is_hello = |packet: &Packet| packet.topic.as_str() == HELLO;
-        let hello = match found.filter(is_hello) {
-            Some(packet) => Hello::read(&packet.body).map_err(|error| {
-                self.failed(CloseReason::ExtendedProtocol, error);
-                CloseReason::ExtendedProtocol
-            })?,
+        let hello = found.filter(|packet| packet.topic.as_str() == HELLO);
+        self.said_hello = hello.is_some();
+        let hello = match hello {
+            Some(packet) => Hello::read(&packet.body)
+                .map_err(|error| (CloseReason::ExtendedProtocol, error.to_string()))?,
             // Whatever came, version 1 has an answer to it.
             None if endpoint.protocol == Protocol::Any => return Ok(First::V1(seen.bytes)),
-            None => return Err(CloseReason::ExtendedProtocol),
+            None => {
+                let why = "the first packet is not $hello".to_owned();
+                return Err((CloseReason::ExtendedProtocol, why));
+            }
         };
         let offer = Offer {
             heartbeat_timeout: endpoint.limits.heartbeat_timeout,
             resume: self.retention().is_some(),
         };
-        let terms = offer.answer(&hello).ok_or(CloseReason::NoCommonVersion)?;
+        let no_version = || {
+            (
+                CloseReason::NoCommonVersion,
+                format!("{:?}", hello.versions),
+            )
+        };
+        let terms = offer.answer(&hello).ok_or_else(no_version)?;
         let behind = seen.bytes.split_off(seen.done);
         Ok(First::Extended(Box::new(hello), terms, behind))
     }

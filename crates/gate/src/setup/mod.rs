@@ -47,6 +47,7 @@ pub(crate) fn spawn(
     source: Source,
 ) {
     let setup = Setup {
+        said_hello: false,
         deadline: Instant::now() + at.endpoint.limits.setup_timeout,
         gate,
         at: at.clone(),
@@ -113,6 +114,8 @@ struct Setup {
     /// The peer, or the client that a proxy named, as far as set-up has come.
     client: Remote,
     place: Place,
+    /// The client speaks the extended protocol.
+    said_hello: bool,
     /// For everything up to the session's start.
     deadline: Instant,
 }
@@ -137,8 +140,8 @@ impl Setup {
         };
         let first = match self.first(&mut io, early).await {
             Ok(first) => first,
-            Err(reason) => {
-                self.failed(reason, reason);
+            Err((reason, why)) => {
+                self.failed(reason, why);
                 return self.refuse(io, reason).await;
             }
         };

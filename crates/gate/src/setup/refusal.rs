@@ -3,6 +3,7 @@
 use std::io;
 
 use tidegate_protocol::CloseReason;
+use tidegate_protocol::extended::{Close, GateControl};
 use tidegate_protocol::proxy::ProxyError;
 use tidegate_protocol::ws::upgrade::UpgradeError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,6 +13,7 @@ use super::Setup;
 use crate::accept::turned_away;
 use crate::busy;
 use crate::conn::Connection;
+use crate::conn::wire::Wire;
 use crate::stats::{Handshake, TurnedAway};
 use crate::transport::Transport;
 
@@ -92,6 +94,11 @@ impl Setup {
     /// Tells the client why, as far as its connection can carry that.
     pub(super) async fn refuse(&self, io: Transport, reason: CloseReason) -> Option<Connection> {
         let mut bye = Vec::new();
+        if self.said_hello {
+            let endpoint = &self.at.endpoint;
+            let close = GateControl::Close(Close::new(reason, None)).packet();
+            Wire::new(endpoint).encode(&*endpoint.codec, &close, &mut bye);
+        }
         if self.at.endpoint.ws.is_some() {
             tidegate_protocol::ws::encode_close(&mut bye, reason.code(), reason.text());
         }
