@@ -69,7 +69,9 @@ fn sources(args: DemoArgs) -> Sources {
         Given::new("--tcp", "tcp.0.address", args.tcp),
         Given::new("--v1-error-topic", "tcp.0.v1_error_topic", &topic),
         Given::new("demo", "tcp.0.limits.heartbeat_timeout", PATIENCE),
+        Given::new("demo", "tcp.0.resume_over_plaintext", "true"),
         Given::new("--ws", "websocket.0.address", args.ws),
+        Given::new("demo", "websocket.0.resume_over_plaintext", "true"),
         Given::new("--v1-error-topic", "websocket.0.v1_error_topic", &topic),
         Given::new("--admin", "admin.address", args.admin),
     ];

@@ -389,7 +389,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::{Gate, LocalSession, RunningGate, Tcp};
+    use crate::{Gate, LocalSession, Protocol, RunningGate, Tcp};
 
     /// A task's allocation comes in steps of 128 bytes; with tokio's part of it this much
     /// fits the second step. See `ARCHITECTURE.md`, "Memory".
@@ -404,7 +404,8 @@ mod tests {
         let gate = builder.start().await.unwrap();
         let (client, server) = duplex(4096);
         let peer = ([127, 0, 0, 1], 1).into();
-        gate.serve(server, Tcp::bind("pipe:0"), peer).unwrap();
+        let v1 = Tcp::bind("pipe:0").protocol(Protocol::V1);
+        gate.serve(server, v1, peer).unwrap();
         let session = loop {
             match gate.gate().sessions().next() {
                 Some(session) => break session,

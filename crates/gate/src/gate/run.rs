@@ -186,6 +186,12 @@ fn announce(endpoint: &Endpoint, address: &Local) {
         tls = endpoint.tls.is_some(),
         "listening"
     );
+    if endpoint.resume_over_plaintext && endpoint.tls.is_none() {
+        tracing::warn!(
+            listener = %endpoint.name,
+            "sessions are resumed without TLS: whoever reads the traffic can take them over"
+        );
+    }
     if let Some(cipher) = endpoint.cipher {
         tracing::warn!(
             listener = %endpoint.name,

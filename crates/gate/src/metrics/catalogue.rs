@@ -114,6 +114,16 @@ metrics! {
         "Packets that a session's queue did not take; their senders were told";
     UNDELIVERED = Counter "tidegate_undelivered_packets_total" []
         "Packets that a queue took and that were not written before their session ended";
+    DROPPED = Counter "tidegate_dropped_packets_total" []
+        "Packets that gave way to others, or did not fit the connection that resumed their session";
+    DORMANT = Gauge "tidegate_dormant_sessions" []
+        "Sessions without a connection that wait for their clients";
+    LOST = Counter "tidegate_sessions_dormant_total" []
+        "Sessions that lost their connection and waited for their clients";
+    RESUMED = Counter "tidegate_sessions_resumed_total" []
+        "Sessions that their clients came back for";
+    NOT_RESUMED = Counter "tidegate_resumes_refused_total" []
+        "Clients that came back for a session that they did not get";
 
     MEMORY_USED = Gauge "tidegate_memory_used_bytes" []
         "Bytes of the byte budget in use: outbound queues and partial frames, within 4 KiB for each session";

@@ -82,6 +82,10 @@ fn counters(page: &mut Page, gate: &Gate) {
         (&the::PACKETS_OUT, stats.packets_out),
         (&the::BYTES_OUT, stats.bytes_out),
         (&the::UNDELIVERED, stats.undelivered),
+        (&the::DROPPED, stats.dropped),
+        (&the::LOST, stats.dormant),
+        (&the::RESUMED, stats.resumed),
+        (&the::NOT_RESUMED, stats.not_resumed),
         (&the::LATE_ANSWERS, stats.late_answers),
         (&the::PINGS, stats.pings),
         (&the::HOOK_PANICS, stats.hook_panics),
@@ -132,6 +136,7 @@ fn calls(page: &mut Page, gate: &Gate) {
 
 /// What is there now.
 fn sessions(page: &mut Page, gate: &Gate) {
+    page.number(&the::DORMANT, &[], gate.0.dormant.count() as f64);
     let (mut guests, mut bound) = (0, 0);
     let (mut calls, mut packets, mut bytes) = (0, 0, 0);
     for session in gate.sessions() {

@@ -1,12 +1,13 @@
 //! The listeners that a configuration stands for.
 
 use tidegate::{
-    Cipher, ClientAuth, ForwardedHeader, KeepAlive, Tcp, Tls, TrustedNetwork, WebSocket,
+    Cipher, ClientAuth, ForwardedHeader, KeepAlive, Protocol, Tcp, Tls, TrustedNetwork, WebSocket,
 };
 
 use super::gate::Unusable;
 use super::model::listener::{
-    CipherKind, ClientAuthKind, ForwardedBy, KeepAliveConfig, TcpConfig, TlsConfig, WebSocketConfig,
+    CipherKind, ClientAuthKind, ForwardedBy, KeepAliveConfig, ProtocolKind, TcpConfig, TlsConfig,
+    WebSocketConfig,
 };
 use super::value::text::Network;
 
@@ -16,6 +17,12 @@ macro_rules! common {
         let trusted = $config.trusted_proxies.as_deref().unwrap_or($trusted);
         let mut listener = $listener
             .limits($config.limits.limits())
+            .protocol(match $config.protocol {
+                ProtocolKind::Any => Protocol::Any,
+                ProtocolKind::V1 => Protocol::V1,
+                ProtocolKind::Extended => Protocol::Extended,
+            })
+            .resume_over_plaintext($config.resume_over_plaintext)
             .proxy_protocol($config.proxy_protocol)
             .trusted_proxies(networks(trusted)?)
             .keep_alive($config.keep_alive.on().map(KeepAlive::from))

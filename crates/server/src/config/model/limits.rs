@@ -75,6 +75,15 @@ limits! {
         packet_rate: OrOff<RateValue> => range(1, MANY),
         /// Bytes read per second and connection. What comes faster is read later.
         byte_rate: OrOff<RateValue> => range(1, MANY),
+        /// How long a listener for both protocols waits for a client's first packet before it
+        /// takes the client for one of version 1.
+        hello_wait: Time => range(SHORTEST, LONGEST),
+        /// How long a session whose connection is lost waits for its client to come back.
+        resume_window: OrOff<Time> => range(SHORTEST, LONGEST),
+        /// Packets that are kept for a client until it acknowledges them, or comes back.
+        resume_packets: u32 => range(32, MANY),
+        /// Bytes of topic and body in them.
+        resume_bytes: u32 => range(1024, MANY),
         /// Bytes of a WebSocket upgrade request.
         max_upgrade_size: usize => range(256, 1024 * 1024),
         /// Frames that one WebSocket message may be split into.
@@ -97,6 +106,8 @@ limits! {
         shutdown_timeout: Time => range(SHORTEST, LONGEST),
         /// How long one operation of the store may take.
         store_timeout: Time => range(SHORTEST, LONGEST),
+        /// Sessions without a connection that wait for their clients, at a time.
+        max_dormant: usize => range(0, MANY),
         /// Groups that one session may be in.
         max_groups_per_session: usize => range(0, MANY),
         /// Instance bindings that one session may have.
@@ -147,7 +158,9 @@ mod tests {
             let (least, most) = key.range.unwrap();
             for end in [least, most] {
                 let name = key.name;
-                let value = match name.ends_with("_timeout") || name == "bind_deadline" {
+                let value = match name.ends_with("_timeout")
+                    || ["bind_deadline", "hello_wait", "resume_window"].contains(&name)
+                {
                     true => format!("{end}ms"),
                     false if name == "tls_watch" => continue,
                     false => end.to_string(),

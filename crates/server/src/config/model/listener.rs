@@ -41,6 +41,13 @@ macro_rules! listener {
                 /// A file that holds the key of `cipher`.
                 encryption_key_file: Option<FilePath> = None => example("\"old-clients.key\""),
 
+                /// Which protocol its clients speak. Under "any" their first packet tells.
+                protocol: ProtocolKind = ProtocolKind::Any,
+
+                /// Whether sessions are resumed on connections without TLS too. Whoever can read
+                /// the traffic can then take a session over.
+                resume_over_plaintext: bool = false,
+
                 /// Version 1 clients, which know no error packet, are told about errors in
                 /// packets of this topic.
                 v1_error_topic: Option<FreeTopic> = None => unset("they are not told").example("\"error\""),
@@ -164,6 +171,18 @@ pub(crate) enum CipherKind {
     AesCbc,
 }
 
+/// Which protocol clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "kebab")]
+pub(crate) enum ProtocolKind {
+    /// Either
+    Any,
+    /// Version 1
+    V1,
+    /// The extended one
+    Extended,
+}
+
 /// Whether clients show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "kebab")]
@@ -188,4 +207,4 @@ pub(crate) enum ForwardedBy {
     Forwarded,
 }
 
-choices!(CipherKind, ClientAuthKind, ForwardedBy);
+choices!(CipherKind, ClientAuthKind, ForwardedBy, ProtocolKind);

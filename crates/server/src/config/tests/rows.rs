@@ -68,6 +68,7 @@ gate.memory_budget | "1G" | found "1G", expected a whole number of at least 6553
 gate.memory_budget | 1024 | found 1024
 gate.shutdown_timeout | "0s" | found "0s", expected a time from 100ms to 365d
 gate.store_timeout | 5 | found 5, expected a time
+gate.max_dormant | -1 | found -1, expected a whole number from 0
 gate.max_groups_per_session | -1 | found -1, expected a whole number from 0
 gate.max_instance_bindings | 1.5 | found 1.5, expected a whole number
 gate.accept_rate | 0 | found 0, expected "off" or a whole number per second
@@ -95,6 +96,10 @@ limits.packet_rate.burst | 0 | found 0, expected a whole number from 1
 limits.byte_rate | "1M" | found "1M"
 limits.byte_rate.per_second | "1" | found "1"
 limits.byte_rate.burst | true | found true
+limits.hello_wait | "1" | found "1", expected a time
+limits.resume_window | "none" | found "none", expected "off" or a time
+limits.resume_packets | 31 | found 31, expected a whole number from 32
+limits.resume_bytes | 1000 | found 1000, expected a whole number from 1024
 limits.max_upgrade_size | 255 | found 255, expected a whole number from 256
 limits.max_fragments | 0 | found 0
 tcp.address | "127.0.0.1" | found "127.0.0.1", expected host:port
@@ -115,6 +120,9 @@ tcp.cipher | "aes" | found "aes", expected "none", "aes-ecb" or "aes-cbc"
 tcp.cipher | "aes_cbc" | did you mean "aes-cbc"?
 tcp.encryption_key | "" | found nothing, expected a secret of 1 to 1024 bytes
 tcp.encryption_key_file | "" | found "", expected a path
+tcp.protocol | "v2" | found "v2", expected "any", "v1" or "extended"
+tcp.protocol | "extented" | did you mean "extended"?
+tcp.resume_over_plaintext | "on" | found "on", expected true or false
 tcp.v1_error_topic | "$error" | found "$error", expected a topic
 tcp.proxy_protocol | "v2" | found "v2", expected true or false
 tcp.trusted_proxies | "10.0.0.0/8" | found "10.0.0.0/8", expected a list
