@@ -23,6 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 pub mod files;
+pub mod log;
 pub mod ws;
 
 pub use ws::WsClient;
