@@ -90,13 +90,25 @@ token = "a token of this test"
     assert_eq!(served(&server, 0, "c.example"), "CN=first");
     assert_eq!(expiry(), date_time_ymd(2050, 1, 1).unix_timestamp());
 
-    let new = Scratch::new();
-    ca.sign(&new, "third", "b.example", 2070);
-    for kind in ["pem", "key"] {
-        let from = new.path().join(format!("third.{kind}"));
-        fs::rename(from, server.path(&format!("second.{kind}"))).unwrap();
+    // One that does not look beside it: what it has not seen was not the default's doing.
+    let path = |name: &str| server.path(name);
+    let unwatched = format!(
+        "[[tcp]]\naddress = \"127.0.0.1:0\"\ntls = {{ cert = {:?}, key = {:?} }}\n\
+         [gate]\ntls_watch = \"off\"\n",
+        path("second.pem"),
+        path("second.key")
+    );
+    let unwatched = Server::start(&unwatched, &[]);
+    for name in ["other", "third"] {
+        let new = Scratch::new();
+        ca.sign(&new, name, "b.example", 2070);
+        for kind in ["pem", "key"] {
+            let from = new.path().join(format!("{name}.{kind}"));
+            fs::rename(from, path(&format!("second.{kind}"))).unwrap();
+        }
+        server.line_with("TLS reloaded");
     }
-    server.line_with("TLS reloaded");
+    assert_eq!(served(&unwatched, 0, "b.example"), "CN=second");
     assert_eq!(served(&server, 0, "b.example"), "CN=third");
     let deadline = Instant::now() + PATIENCE;
     while expiry() != date_time_ymd(2060, 1, 1).unix_timestamp() {

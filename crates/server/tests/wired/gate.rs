@@ -110,6 +110,11 @@ fn new_connections_come_at_the_rate_that_is_set() {
     assert!(began.elapsed() >= Duration::from_secs(1));
     let mut turned_away = client(server.listeners[0]);
     assert_eq!(turned_away.read(&mut [0; 64]).unwrap_or(0), 0);
+    let line = server.line_with("turned away");
+    assert!(
+        line.contains("\"limit\":\"address\"") && line.contains("\"most\":8,"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -28,6 +28,8 @@ settings_claim = "settings"
     )
 }
 
+const STORE_LINES_PER_SECOND: usize = 10;
+
 /// Whether the user can log in, which saves a setting.
 fn logs_in(server: &Server, user: &str) -> bool {
     let token = token(server, user, &["--setting", "colour=blue"]);
@@ -72,11 +74,34 @@ fn settings_survive_a_kill_where_the_store_is_a_file() {
 
 #[test]
 fn settings_are_forgotten_after_their_time() {
-    let config = config("kind = \"memory\"\nmax_users = 1\nttl = \"1s\"");
+    let config = config("kind = \"memory\"\nmax_users = 1\nttl = \"2s\"");
     let server = Server::start(&config, &[]);
     assert!(logs_in(&server, "ada"));
     let deadline = Instant::now() + PATIENCE;
     while !logs_in(&server, "bob") {
         assert!(Instant::now() < deadline, "{}", server.log());
     }
+}
+
+#[test]
+fn clients_cannot_fill_the_log_with_a_full_store() {
+    let server = Server::start(&config("kind = \"memory\"\nmax_users = 1"), &[]);
+    assert!(logs_in(&server, "ada"));
+    let login = format!(
+        "auth/login {}",
+        token(&server, "bob", &["--setting", "a=b"])
+    );
+    let many = ["-e", &login].repeat(200);
+    let began = Instant::now();
+    let (code, said) = connect(&format!("tcp://{}", server.listeners[0]), &many);
+    assert_eq!(code, Some(1));
+    assert_eq!(said.matches("the store failed").count(), 200, "{said}");
+    let seconds = began.elapsed().as_secs() as usize + 2;
+    let lines = server.log().matches("the store failed").count();
+    // Two kinds of lines: what failed, and that the packet was not served.
+    assert!(
+        lines <= 2 * STORE_LINES_PER_SECOND * seconds,
+        "{lines} in {seconds} s"
+    );
+    assert!(server.log().contains("\"kind\":\"full\""));
 }
