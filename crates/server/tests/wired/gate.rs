@@ -3,13 +3,21 @@
 
 use std::fs;
 use std::io::Read;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::Output;
 use crate::support::server::{Scratch, Server, client, packet, raw_http, tidegate};
+use crate::support::{Output, PATIENCE};
 use crate::support::{frame, server::http};
 use crate::ws::{Got, Ws};
 use crate::{connect, echo};
+
+fn shards(server: &Server) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.process())).unwrap();
+    // One may end meanwhile.
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("tidegate-")).count()
+}
 
 #[test]
 fn the_gate_itself() {
@@ -31,12 +39,12 @@ hosts = ["gate.example"]
     files.write("token", "a token of this test\n");
     let server = Server::start_in(files, config, &[]);
     assert!(server.log().contains(r#""gate":"gate-of-the-test""#));
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.process())).unwrap();
-    let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
-    assert_eq!(
-        names.filter(|name| name.starts_with("tidegate-")).count(),
-        3
-    );
+    // A thread gives itself its name when it first runs.
+    let deadline = Instant::now() + PATIENCE;
+    while shards(&server) != 3 {
+        assert!(Instant::now() < deadline, "{} shards", shards(&server));
+        thread::sleep(Duration::from_millis(5));
+    }
 
     let url = format!("tcp://{}", server.listeners[0]);
     let (_, said) = connect(&url, &["-e", "echo/echo hi"]);

@@ -13,6 +13,7 @@ mod certificates;
 mod ciphers;
 mod gate;
 mod proxies;
+mod secrets;
 mod sockets;
 mod store;
 #[path = "../support/mod.rs"]
