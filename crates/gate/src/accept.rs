@@ -123,7 +123,11 @@ pub(crate) fn turned_away(gate: &GateInner, at: &Attachment, client: Remote, why
         .closed
         .add(CloseReason::TooManyConnections);
     if let Some(unlogged) = gate.accept_log.admit() {
-        let (connections, most) = (gate.admission.connections(), gate.limits.max_connections);
+        let connections = gate.admission.connections();
+        let most = match why {
+            TurnedAway::Connections => gate.limits.max_connections,
+            TurnedAway::Address => gate.limits.max_connections_per_address,
+        };
         let (listener, ip) = (&at.endpoint.name, client.address().ip());
         tracing::warn!(%listener, %ip, limit = why.label(), connections, most, unlogged, "connection limit reached; turned away");
     }

@@ -9,18 +9,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tidegate::{CloseReason, ForwardedHeader, Tcp, TrustedNetwork, WebSocket};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 mod support;
 
+use support::files::{Dir, tls_client};
 use support::{Rig, WsClient, assert_echo, connect_from, packet, read_all};
 
 /// The proxies come from here; clients do not.
@@ -29,31 +27,6 @@ fn proxies() -> [TrustedNetwork; 1] {
 }
 
 const CLIENT: [u8; 4] = [127, 0, 0, 77];
-
-/// A directory of this test's own, gone with it.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let name = format!("tidegate-front-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        // In the system's directory for what may be lost.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A proxy that runs, until it is dropped.
 struct Proxy {
@@ -76,7 +49,7 @@ impl Proxy {
     /// Starts a proxy that `command` makes for a free port, and waits until it listens there
     /// itself; another process may have taken the port in between.
     async fn start(dir: &Dir, mut command: impl FnMut(SocketAddr) -> Command) -> Self {
-        let log = dir.0.join("proxy.log");
+        let log = dir.path("proxy.log");
         for _ in 0..5 {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = free.local_addr().unwrap();
@@ -130,7 +103,8 @@ impl Proxy {
         Self::start(dir, |address| {
             let server = replace(&server, "0.0.0.0:18080", &address.to_string());
             let server = replace(&server, "http://127.0.0.1:3654", gate);
-            let path = dir.0.display();
+            let path = dir.path("");
+            let path = path.display();
             let config = format!(
                 "daemon off; master_process off; pid {path}/nginx.pid; error_log stderr;\n\
                  events {{}}\n\
@@ -171,26 +145,6 @@ fn replace(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
-/// What a TLS client must trust, and where the gate finds its certificate.
-fn certificate(dir: &Dir) -> (TlsConnector, PathBuf, PathBuf) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let cert = params.self_signed(&key).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (
-        TlsConnector::from(Arc::new(config)),
-        dir.write("cert.pem", &cert.pem()),
-        dir.write("key.pem", &key.serialize_pem()),
-    )
-}
-
 /// The next session is this client's, and not its proxy's.
 async fn assert_from(rig: &mut Rig, client: &TcpStream) {
     let ip = client.local_addr().unwrap().ip();
@@ -200,16 +154,13 @@ async fn assert_from(rig: &mut Rig, client: &TcpStream) {
 
 #[tokio::test]
 async fn haproxy_in_front_of_tcp_by_both_versions() {
-    for (i, options) in [
+    for options in [
         "send-proxy-v2 proxy-v2-options crc32c",
         "send-proxy-v2 proxy-v2-options authority,unique-id",
         "send-proxy-v2",
         "send-proxy",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let dir = Dir::new(&format!("haproxy-{i}"));
+    ] {
+        let dir = Dir::new();
         let tcp = Tcp::bind("127.0.0.1:0").trusted_proxies(proxies());
         let mut rig = Rig::with(|gate| gate.listen(tcp.proxy_protocol(true))).await;
         let mut proxy = Proxy::haproxy(&dir, &rig.address(0).to_string(), options).await;
@@ -244,9 +195,10 @@ async fn haproxy_in_front_of_tcp_by_both_versions() {
 
 #[tokio::test]
 async fn haproxy_in_front_of_tls_and_of_a_unix_socket() {
-    let dir = Dir::new("haproxy-tls");
-    let (connector, cert, key) = certificate(&dir);
-    let unix = dir.0.join("gate.sock");
+    let dir = Dir::new();
+    let (cert, key, trusted) = dir.localhost("localhost");
+    let connector = tls_client(&trusted);
+    let unix = dir.path("gate.sock");
     let mut rig = Rig::with(|gate| {
         let tls = Tcp::bind("127.0.0.1:0").tls(&cert, &key);
         let unix = Tcp::bind(format!("unix:{}", unix.display())).tls(&cert, &key);
@@ -278,8 +230,8 @@ async fn haproxy_in_front_of_tls_and_of_a_unix_socket() {
 
 #[tokio::test]
 async fn nginx_in_front_of_websocket() {
-    let dir = Dir::new("nginx");
-    let unix = dir.0.join("ws.sock");
+    let dir = Dir::new();
+    let unix = dir.path("ws.sock");
     let mut rig = Rig::with(|gate| {
         let ws = WebSocket::bind("127.0.0.1:0").trusted_proxies(proxies());
         let unix = WebSocket::bind(format!("unix:{}", unix.display()))

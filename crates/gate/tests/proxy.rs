@@ -8,11 +8,9 @@
 )]
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tidegate::{
     CloseReason, ForwardedHeader, Gate, GateLimits, Identity, ListenErrorKind, StartError, Tcp,
     TrustedNetwork, WebSocket,
@@ -21,10 +19,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 
 mod support;
 
+use support::files::{Dir, tls_client};
 use support::ws::{read_head, request};
 use support::{LONG, PEER, Rig, WsClient, assert_echo, connect_from, read_all, until, v1};
 
@@ -389,31 +387,16 @@ async fn a_proxy_that_speaks_for_itself_is_counted_and_one_that_only_looks_is_no
 
 #[tokio::test]
 async fn the_header_comes_before_tls() {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let cert = params.self_signed(&key).unwrap();
-    let dir = std::env::temp_dir().join(format!("tidegate-proxy-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    let (cert_path, key_path) = (dir.join("cert.pem"), dir.join("key.pem"));
-    std::fs::write(&cert_path, cert.pem()).unwrap();
-    std::fs::write(&key_path, key.serialize_pem()).unwrap();
+    let dir = Dir::new();
+    let (cert, key, trusted) = dir.localhost("localhost");
     let mut rig = Rig::with(|gate| {
-        let tcp = Tcp::bind("127.0.0.1:0").tls(&cert_path, &key_path);
-        let ws = WebSocket::bind("127.0.0.1:0").tls(&cert_path, &key_path);
+        let tcp = Tcp::bind("127.0.0.1:0").tls(&cert, &key);
+        let ws = WebSocket::bind("127.0.0.1:0").tls(&cert, &key);
         gate.listen(tcp.trusted_proxies(networks()).proxy_protocol(true))
             .listen(ws.trusted_proxies(networks()).proxy_protocol(true))
     })
     .await;
-    std::fs::remove_dir_all(&dir).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = tls_client(&trusted);
     let name = ServerName::try_from("localhost").unwrap();
     let client = IpAddr::from([192, 0, 2, 1]);
     for header in [v1_from([192, 0, 2, 1], 5), v2_from([192, 0, 2, 1], 5)] {

@@ -10,7 +10,7 @@
 )]
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tidegate::bus::local::LocalBus;
 use tidegate::bus::{Bus, BusError, GateError};
 use tidegate::protocol::Legacy;
@@ -30,11 +29,11 @@ use tidegate::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 mod support;
 
+use support::files::{Dir, tls_client};
 use support::{PEER, Rig, WsClient, assert_echo, packet, quiet, read_all, read_v1, v1};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -227,53 +226,14 @@ async fn ws_addr() {
 
 // --- TLS
 
-/// Certificates and keys in files, gone with it.
-struct Files(PathBuf);
-
-impl Files {
-    fn new(test: &str) -> Self {
-        let name = format!("tidegate-options-{test}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    /// A certificate for `localhost` that signs itself, and its key: the files' paths.
-    fn pair(&self, name: &str) -> (PathBuf, PathBuf, CertificateDer<'static>) {
-        let names = vec!["localhost".to_owned()];
-        let pair = rcgen::generate_simple_self_signed(names).unwrap();
-        let (cert, key) = (self.0.join(name), self.0.join(format!("{name}.key")));
-        std::fs::write(&cert, pair.cert.pem()).unwrap();
-        std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
-        (cert, key, pair.cert.der().clone())
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        // In the system's directory for what may be lost.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A TLS client that trusts this certificate only.
 async fn handshake(
     to: SocketAddr,
     trusted: &CertificateDer<'static>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
     let socket = TcpStream::connect(to).await.unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, socket)
-        .await
+    tls_client(trusted).connect(name, socket).await
 }
 
 /// Why a gate with these files does not start.
@@ -291,8 +251,8 @@ async fn start_error(cert: &Path, key: &Path) -> TlsError {
 
 #[tokio::test]
 async fn tls() {
-    let files = Files::new("tls");
-    let (cert, key, der) = files.pair("cert.pem");
+    let files = Dir::new();
+    let (cert, key, der) = files.localhost("cert");
     // To a gate without TLS a client's hello looks like a frame that has begun.
     let soon = limits(|l| l.partial_frame_timeout = SECOND / 10);
     let rig = Rig::with(|gate| {
@@ -318,26 +278,26 @@ async fn tls() {
 
 #[tokio::test]
 async fn cert_file() {
-    let files = Files::new("cert");
-    let (cert, key, der) = files.pair("cert.pem");
-    let (_, _, other) = files.pair("other.pem");
+    let files = Dir::new();
+    let (cert, key, der) = files.localhost("cert");
+    let (_, _, other) = files.localhost("other");
     let rig = Rig::with(|gate| gate.listen(Tcp::bind("127.0.0.1:0").tls(&cert, &key))).await;
     let shown = handshake(rig.address(0), &der).await.unwrap();
     assert_eq!(shown.get_ref().1.peer_certificates().unwrap()[0], der);
     assert!(handshake(rig.address(0), &other).await.is_err());
-    let absent = files.0.join("absent.pem");
+    let absent = files.path("absent.pem");
     let error = start_error(&absent, &key).await;
     assert!(error.to_string().contains("absent.pem"), "{error}");
 }
 
 #[tokio::test]
 async fn key_file() {
-    let files = Files::new("key");
-    let (cert, _, _) = files.pair("cert.pem");
-    let (_, other_key, _) = files.pair("other.pem");
+    let files = Dir::new();
+    let (cert, _, _) = files.localhost("cert");
+    let (_, other_key, _) = files.localhost("other");
     let error = start_error(&cert, &other_key).await;
     assert!(matches!(error, TlsError::Unusable { .. }), "{error:?}");
-    let error = start_error(&cert, &files.0.join("absent.key")).await;
+    let error = start_error(&cert, &files.path("absent.key")).await;
     assert!(error.to_string().contains("absent.key"), "{error}");
 }
 

@@ -6,48 +6,23 @@
     reason = "in a test's helpers too, they fail the test"
 )]
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+use rustls::ProtocolVersion;
+use rustls::SupportedProtocolVersion;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tidegate::{CloseReason, Gate, ListenErrorKind, StartError, Tcp, TlsError, WebSocket};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 mod support;
 
+use support::files::{Dir, tls_client_of};
 use support::{Rig, WsClient, assert_echo, packet, read_all, read_v1, until, v1};
-
-/// A directory of this test's own, gone with it.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let name = format!("tidegate-tls-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        // In the system's directory for what may be lost.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A certificate for `localhost`, valid in these years, and its key; PEM.
 fn certificate(years: (i32, i32)) -> (rcgen::Certificate, KeyPair) {
@@ -72,7 +47,7 @@ async fn start_error(cert: &Path, key: &Path) -> TlsError {
 
 #[tokio::test]
 async fn what_cannot_be_loaded_stops_the_start_and_is_named() {
-    let dir = Dir::new("start");
+    let dir = Dir::new();
     let (good, key) = certificate((2020, 2090));
     let cert = dir.write("cert.pem", &good.pem());
     let key_path = dir.write("key.pem", &key.serialize_pem());
@@ -96,7 +71,7 @@ async fn what_cannot_be_loaded_stops_the_start_and_is_named() {
         matches!(&error, TlsError::Unusable { cert, key, .. } if named(cert, key)),
         "{error:?}"
     );
-    let absent = dir.0.join("absent.pem");
+    let absent = dir.path("absent.pem");
     let empty = dir.write("empty.pem", "");
     let garbage = dir.write("garbage.pem", "-----BEGIN CERTIFICATE-----\n!!!\n");
     for (cert, key, wrong) in [
@@ -123,46 +98,36 @@ async fn what_cannot_be_loaded_stops_the_start_and_is_named() {
 }
 
 /// A gate with TLS on both kinds of listener, and what a client must trust.
-async fn rig(dir: &Dir) -> (Rig, RootCertStore) {
-    let (cert, key) = certificate((2020, 2090));
-    let cert_path = dir.write("cert.pem", &cert.pem());
-    let key_path = dir.write("key.pem", &key.serialize_pem());
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
+async fn rig(dir: &Dir) -> (Rig, CertificateDer<'static>) {
+    let (cert, key, trusted) = dir.localhost("localhost");
     let rig = Rig::with(|gate| {
         let mut limits = tidegate::Limits::default();
         limits.write_timeout = Duration::from_millis(500);
         gate.limits(limits)
-            .listen(Tcp::bind("127.0.0.1:0").tls(&cert_path, &key_path))
-            .listen(WebSocket::bind("127.0.0.1:0").tls(&cert_path, &key_path))
+            .listen(Tcp::bind("127.0.0.1:0").tls(&cert, &key))
+            .listen(WebSocket::bind("127.0.0.1:0").tls(&cert, &key))
     })
     .await;
-    (rig, roots)
+    (rig, trusted)
 }
 
 async fn connect(
     socket: TcpStream,
-    roots: RootCertStore,
+    trusted: &CertificateDer<'static>,
     version: &'static SupportedProtocolVersion,
 ) -> TlsStream<TcpStream> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[version])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = tls_client_of(trusted, &[version]);
     connector.connect(name, socket).await.unwrap()
 }
 
 #[tokio::test]
 async fn tls_1_2_and_1_3_over_tcp_and_websocket() {
-    let dir = Dir::new("versions");
-    let (mut rig, roots) = rig(&dir).await;
+    let dir = Dir::new();
+    let (mut rig, trusted) = rig(&dir).await;
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let socket = TcpStream::connect(rig.address(0)).await.unwrap();
-        let mut tcp = connect(socket, roots.clone(), version).await;
+        let mut tcp = connect(socket, &trusted, version).await;
         let expected = match version.version {
             ProtocolVersion::TLSv1_2 => ProtocolVersion::TLSv1_2,
             _ => ProtocolVersion::TLSv1_3,
@@ -180,7 +145,7 @@ async fn tls_1_2_and_1_3_over_tcp_and_websocket() {
         assert_eq!(rig.reason().await, CloseReason::ClientLeft);
 
         let socket = TcpStream::connect(rig.address(1)).await.unwrap();
-        let tls = connect(socket, roots.clone(), version).await;
+        let tls = connect(socket, &trusted, version).await;
         let mut ws = WsClient::upgrade(tls, "/").await;
         ws.assert_echo().await;
         ws.send_frame(0x88, &1000u16.to_be_bytes()).await;
@@ -193,8 +158,8 @@ async fn tls_1_2_and_1_3_over_tcp_and_websocket() {
 
 #[tokio::test]
 async fn tls_1_1_is_not_offered_and_plain_text_gets_a_close() {
-    let dir = Dir::new("refused");
-    let (rig, roots) = rig(&dir).await;
+    let dir = Dir::new();
+    let (rig, trusted) = rig(&dir).await;
     let mut hello = vec![0x16, 3, 1, 0, 49, 1, 0, 0, 45, 3, 2];
     hello.extend_from_slice(&[7; 32]);
     hello.extend_from_slice(&[0, 0, 4, 0, 0x2f, 0, 0x35, 1, 0]);
@@ -221,7 +186,7 @@ async fn tls_1_1_is_not_offered_and_plain_text_gets_a_close() {
     .await;
     assert_eq!(rig.gate().stats().sessions_started, 0);
     let socket = TcpStream::connect(rig.address(0)).await.unwrap();
-    let mut client = connect(socket, roots, &rustls::version::TLS13).await;
+    let mut client = connect(socket, &trusted, &rustls::version::TLS13).await;
     assert_echo(&mut client).await;
     drop(client);
     rig.settled().await;
@@ -229,7 +194,7 @@ async fn tls_1_1_is_not_offered_and_plain_text_gets_a_close() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_hello_has_ten_seconds_in_all() {
-    let dir = Dir::new("slow");
+    let dir = Dir::new();
     let (rig, _) = rig(&dir).await;
     let silent = TcpStream::connect(rig.address(0)).await.unwrap();
     let mut dripping = TcpStream::connect(rig.address(1)).await.unwrap();
@@ -254,10 +219,10 @@ async fn a_slow_hello_has_ten_seconds_in_all() {
 
 #[tokio::test]
 async fn a_tls_client_that_does_not_read_is_closed_as_slow_within_bounds() {
-    let dir = Dir::new("blocked");
-    let (mut rig, roots) = rig(&dir).await;
+    let dir = Dir::new();
+    let (mut rig, trusted) = rig(&dir).await;
     let socket = support::connect_small(rig.address(0), 4096).await;
-    let mut client = connect(socket, roots, &rustls::version::TLS13).await;
+    let mut client = connect(socket, &trusted, &rustls::version::TLS13).await;
     let session = rig.session().await;
     let mut accepted = 0;
     until("the queue stays full", || {

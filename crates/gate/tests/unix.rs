@@ -8,49 +8,20 @@
 
 use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tidegate::{
     CloseReason, ForwardedHeader, Gate, GateLimits, Limits, ListenErrorKind, Listener, RunningGate,
     StartError, Tcp, TrustedNetwork, WebSocket,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio_rustls::TlsConnector;
 
 mod support;
 
+use support::files::{Dir, tls_client};
 use support::{Rig, WsClient, assert_echo, read_all, until, v1};
-
-/// A directory of this test's own, gone with it.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let name = format!("tidegate-unix-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn address(&self, name: &str) -> String {
-        format!("unix:{}", self.path(name).display())
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        // In the system's directory for what may be lost.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 async fn start(listener: impl Into<Listener>) -> Result<RunningGate, ListenErrorKind> {
     match Gate::builder().shards(0).listen(listener).start().await {
@@ -72,7 +43,7 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn the_file_has_its_mode_and_goes_with_the_gate() {
-    let dir = Dir::new("file");
+    let dir = Dir::new();
     let path = dir.path("gate.sock");
     for (listener, expected) in [
         (Tcp::bind(dir.address("gate.sock")), 0o660),
@@ -94,7 +65,7 @@ async fn the_file_has_its_mode_and_goes_with_the_gate() {
 
 #[tokio::test]
 async fn a_dead_gates_file_is_replaced_and_a_live_ones_is_not() {
-    let dir = Dir::new("stale");
+    let dir = Dir::new();
     let path = dir.path("gate.sock");
     let listener = || Tcp::bind(dir.address("gate.sock"));
     // Closed without removing the file, as a process leaves it that is killed.
@@ -124,7 +95,7 @@ async fn a_dead_gates_file_is_replaced_and_a_live_ones_is_not() {
 
 #[tokio::test]
 async fn gates_that_start_together_do_not_take_each_others_file() {
-    let dir = Dir::new("race");
+    let dir = Dir::new();
     let path = dir.path("gate.sock");
     for _ in 0..20 {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -155,7 +126,7 @@ async fn gates_that_start_together_do_not_take_each_others_file() {
 
 #[tokio::test]
 async fn what_cannot_be_a_socket_stops_the_start_and_stays() {
-    let dir = Dir::new("wrong");
+    let dir = Dir::new();
     let file = dir.path("notes.txt");
     std::fs::write(&file, "kept").unwrap();
     let why = start(Tcp::bind(dir.address("notes.txt")))
@@ -183,29 +154,16 @@ async fn what_cannot_be_a_socket_stops_the_start_and_stays() {
 
 #[tokio::test]
 async fn both_protocols_with_and_without_tls() {
-    let dir = Dir::new("serve");
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let cert = params.self_signed(&key).unwrap();
-    let (cert_path, key_path) = (dir.path("cert.pem"), dir.path("key.pem"));
-    std::fs::write(&cert_path, cert.pem()).unwrap();
-    std::fs::write(&key_path, key.serialize_pem()).unwrap();
+    let dir = Dir::new();
+    let (cert, key, trusted) = dir.localhost("localhost");
     let mut rig = Rig::with(|gate| {
         gate.listen(Tcp::bind(dir.address("tcp")))
             .listen(WebSocket::bind(dir.address("ws")))
-            .listen(Tcp::bind(dir.address("tls")).tls(&cert_path, &key_path))
-            .listen(WebSocket::bind(dir.address("wss")).tls(&cert_path, &key_path))
+            .listen(Tcp::bind(dir.address("tls")).tls(&cert, &key))
+            .listen(WebSocket::bind(dir.address("wss")).tls(&cert, &key))
     })
     .await;
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = tls_client(&trusted);
     let name = ServerName::try_from("localhost").unwrap();
     let connect = async |name: &str| UnixStream::connect(dir.path(name)).await.unwrap();
     for round in 0..2 {
@@ -248,7 +206,7 @@ async fn both_protocols_with_and_without_tls() {
 
 #[tokio::test]
 async fn a_client_that_leaves_while_it_is_not_read_is_missed() {
-    let dir = Dir::new("look");
+    let dir = Dir::new();
     let mut limits = Limits::default();
     limits.concurrent_tasks = 1;
     limits.call_timeout = support::LONG;
@@ -264,7 +222,7 @@ async fn a_client_that_leaves_while_it_is_not_read_is_missed() {
 
 #[tokio::test]
 async fn local_processes_are_not_counted_by_address() {
-    let dir = Dir::new("places");
+    let dir = Dir::new();
     let mut limits = GateLimits::default();
     limits.max_connections_per_address = 1;
     limits.max_connections = 5;
@@ -289,7 +247,7 @@ async fn local_processes_are_not_counted_by_address() {
 
 #[tokio::test]
 async fn local_proxies_are_believed_where_unix_is_trusted() {
-    let dir = Dir::new("proxies");
+    let dir = Dir::new();
     let mut limits = GateLimits::default();
     limits.max_connections_per_address = 1;
     let mut rig = Rig::with(|mut gate| {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -74,26 +75,31 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let auth = config.auth.settings().map(Auth::new).transpose()?;
     let hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     until_signal(config.gate(auth.as_ref())?, admin, |gate, _| {
-        tokio::spawn(reload_at(hangup, gate.gate().clone()));
         kernel::check(Needs::new(gate.gate().limits(), gate.listeners().count()));
-        let watch = auth.map(|auth| auth.watch(gate.gate())).transpose();
-        watch.map_err(RunError::Signals)
+        let watch = auth.as_ref().map(|auth| auth.watch(gate.gate()));
+        tokio::spawn(reload_at(hangup, gate.gate().clone(), auth));
+        Ok(watch)
     })
     .await
 }
 
-/// Reloads certificates at each SIGHUP; the gate logs what came of it.
-async fn reload_at(mut hangup: Signal, gate: Gate) {
+/// Reads certificates and the keys of tokens again at each SIGHUP; both log what came of it.
+async fn reload_at(mut hangup: Signal, gate: Gate, auth: Option<Arc<Auth>>) {
     while hangup.recv().await.is_some() {
         systemd::reloading();
-        let gate = gate.clone();
-        let reload = tokio::task::spawn_blocking(move || gate.reload_tls());
+        let (gate, auth) = (gate.clone(), auth.clone());
+        let reload = tokio::task::spawn_blocking(move || {
+            if let Some(auth) = &auth {
+                auth.reload();
+            }
+            gate.reload_tls().listeners.is_empty() && auth.is_none()
+        });
         match reload.await {
-            Ok(reload) if reload.listeners.is_empty() => {
-                tracing::info!("SIGHUP: no listener has TLS, so there is nothing to reload");
+            Ok(nothing) if nothing => {
+                tracing::info!("SIGHUP: there are no certificates and no keys to reload");
             }
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "SIGHUP: TLS not reloaded"),
+            Err(error) => tracing::error!(%error, "SIGHUP: not all was reloaded"),
         }
         systemd::reloaded();
     }

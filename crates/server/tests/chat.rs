@@ -7,7 +7,7 @@ mod support;
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use support::server::{http, signal, tidegate};
+use support::server::{http, raw_http, signal, tidegate};
 use support::{Gate, Output};
 
 /// `tidegate connect`, with lines to type and output to wait for.
@@ -126,6 +126,18 @@ fn the_page_and_its_counts() {
         "{html}"
     );
     assert!(!html.contains("{{"), "{html}");
+    // Threat row 46: nothing that is written into the page can run.
+    let answer = raw_http(
+        page,
+        "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    );
+    let answer = answer.unwrap();
+    let policy = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("content-security-policy: "));
+    let policy = policy.unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'"));
+    assert!(!policy.contains("unsafe"), "{policy}");
     for path in ["/style.css", "/script.js"] {
         assert_eq!(http(page, "GET", path).unwrap().0, 200, "{path}");
     }

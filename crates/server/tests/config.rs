@@ -110,6 +110,17 @@ fn check_says_ok_or_all_mistakes() {
     let start = format!("{tls}:4: tcp[0].tls: ");
     assert!(ended.stderr.starts_with(&start), "{}", ended.stderr);
     assert!(ended.stderr.contains("cert.pem"), "{}", ended.stderr);
+    for (path, what) in [
+        ("missing/settings.db", "there is no directory "),
+        (".", "found a directory, expected a file"),
+    ] {
+        let store = format!("[store]\nkind = \"embedded\"\npath = \"{path}\"\n");
+        let listener = "[[tcp]]\naddress = \"127.0.0.1:0\"\n";
+        let file = files.write("store.toml", &(store + listener));
+        let ended = run(&["config", "check", "--config", &file]);
+        let start = format!("{file}:3: store.path: {what}");
+        assert!(ended.stderr.starts_with(&start), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn sighup_does_not_end_a_gate_without_tls() {
     let mut server = Server::start(config, &[]);
     for _ in 0..2 {
         server.signal("HUP");
-        server.line_with("no listener has TLS");
+        server.line_with("SIGHUP");
     }
     let mut stream = client(server.listeners[0]);
     stream.write_all(&frame("echo/echo/1", b"x")).unwrap();

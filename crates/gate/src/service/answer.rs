@@ -94,7 +94,8 @@ impl From<GateError> for CallError {
         };
         // A store's error may name hosts: it is for the log, not for clients.
         if let GateError::Store(detail) = &error {
-            tracing::warn!(?detail, "the store failed");
+            // The gate has logged it, and not more often than it should.
+            tracing::debug!(?detail, "the store failed");
             return Self::new(code, "the store failed");
         }
         Self::new(code, error.to_string())

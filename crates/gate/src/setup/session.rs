@@ -79,7 +79,9 @@ impl Setup {
             }
             Ok(None) => Err(CloseReason::AuthenticationUnavailable),
             Err(_) => {
-                tracing::warn!(?deadline, "the authenticate hook took too long");
+                if let Some(unlogged) = self.gate.end_log.admit() {
+                    tracing::warn!(?deadline, unlogged, "the authenticate hook took too long");
+                }
                 Err(CloseReason::AuthenticationUnavailable)
             }
         }
@@ -108,7 +110,9 @@ impl Setup {
             match guarded("started", &self.gate, || hook(session.clone())).await {
                 Some(Ok(())) => {}
                 Some(Err(refused)) => {
-                    tracing::info!(session = %session.id(), why = ?refused.0, "refused by the started hook");
+                    if let Some(unlogged) = self.gate.end_log.admit() {
+                        tracing::info!(session = %session.id(), why = ?refused.0, unlogged, "refused by the started hook");
+                    }
                     return Some(CloseReason::AuthenticationRefused);
                 }
                 None => return Some(CloseReason::Internal),
@@ -134,7 +138,10 @@ impl Setup {
         if let Some(user) = identity.user
             && let Err(error) = session.bind(user).await
         {
-            tracing::warn!(session = %session.id(), %error, "an authenticated user could not be bound");
+            if let Some(unlogged) = self.gate.end_log.admit() {
+                let error = error.to_string();
+                tracing::warn!(session = %session.id(), ?error, unlogged, "an authenticated user could not be bound");
+            }
             let reason = CloseReason::AuthenticationUnavailable;
             unready.end(reason);
             return Err(reason);

@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
+pub mod files;
+pub mod log;
 pub mod ws;
 
 pub use ws::WsClient;

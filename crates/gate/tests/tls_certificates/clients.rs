@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::client::{Client, VERSIONS, echo};
-use crate::pki::{Ca, Dir, Pair, localhost, named, openssl, own, params};
+use crate::pki::{Ca, Pair, localhost, named, openssl, own, params};
+use crate::support::files::Dir;
 use crate::support::{Rig, until};
 
 fn optional(ca: &Path) -> ClientAuth {

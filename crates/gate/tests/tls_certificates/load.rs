@@ -4,8 +4,9 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED2551
 use tidegate::{ClientAuth, Gate, ListenErrorKind, StartError, Tcp, Tls, TlsError, WebSocket};
 
 use crate::client::{Client, VERSIONS};
-use crate::pki::{Ca, Dir, Pair, localhost, openssl, own, own_with, params, rsa, traditional};
+use crate::pki::{Ca, Pair, localhost, openssl, own, own_with, params, rsa, traditional};
 use crate::support::Rig;
+use crate::support::files::Dir;
 
 async fn start(tls: Tls) -> Result<(), TlsError> {
     let listener = Tcp::bind("127.0.0.1:0").tls_with(tls);

@@ -13,7 +13,6 @@ mod support;
 mod client;
 mod clients;
 mod load;
-mod log;
 mod names;
 mod pki;
 mod reload;

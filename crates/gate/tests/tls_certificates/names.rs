@@ -7,8 +7,9 @@ use rustls::SignatureScheme::{
 use tidegate::{Tcp, Tls};
 
 use crate::client::{Client, VERSIONS};
-use crate::pki::{Dir, Pair, key, own, own_with, params, rsa};
+use crate::pki::{Pair, key, own, own_with, params, rsa};
 use crate::support::Rig;
+use crate::support::files::Dir;
 
 /// A gate that serves these, the first as the default.
 async fn rig(dir: &Dir, pairs: &[&Pair]) -> Rig {

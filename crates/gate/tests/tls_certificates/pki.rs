@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
@@ -14,29 +13,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate::Tls;
 
-/// A directory of a test's own, gone with it.
-pub(crate) struct Dir(PathBuf);
+use crate::support::files::Dir;
 
 impl Dir {
-    pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("tidegate-certificates-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
     /// Writes certificate and key as `name.pem` and `name.key`.
     pub(crate) fn pair(&self, name: &str, pair: &Pair) -> Tls {
         let (cert, key) = self.pair_paths(name, pair);
@@ -46,13 +25,6 @@ impl Dir {
     pub(crate) fn pair_paths(&self, name: &str, pair: &Pair) -> (PathBuf, PathBuf) {
         let cert = self.write(&format!("{name}.pem"), &pair.chain);
         (cert, self.write(&format!("{name}.key"), &pair.key))
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        // In the system's directory for what may be lost.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

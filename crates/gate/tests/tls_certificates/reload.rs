@@ -9,8 +9,10 @@ use std::time::{Duration, SystemTime};
 use tidegate::{ClientAuth, Gate, ReloadOutcome, Tcp, Tls, TlsError, WebSocket};
 
 use crate::client::{Client, VERSIONS, echo, leaf, pause};
-use crate::log;
-use crate::pki::{Ca, Dir, Pair, expiring_in, localhost, own, params};
+
+use crate::pki::{Ca, Pair, expiring_in, localhost, own, params};
+use crate::support::files::Dir;
+use crate::support::log;
 use crate::support::{LONG, Rig, until};
 
 /// Between two looks at files; a look costs little.

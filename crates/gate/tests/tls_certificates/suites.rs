@@ -9,7 +9,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::pki::{Dir, localhost, own_with, params, rsa};
+use crate::pki::{localhost, own_with, params, rsa};
+use crate::support::files::Dir;
 use crate::support::{LONG, Rig, until};
 
 /// What `openssl s_client` prints; `Err` where the handshake fails.

@@ -7,7 +7,8 @@ use tidegate::{ClientAuth, Identity, Tcp};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::client::{Client, Io, VERSIONS, leaf, pause};
-use crate::pki::{Ca, Dir, expiring_in, localhost, named, params};
+use crate::pki::{Ca, expiring_in, localhost, named, params};
+use crate::support::files::Dir;
 use crate::support::{Rig, until};
 
 fn kind(io: &Io) -> HandshakeKind {

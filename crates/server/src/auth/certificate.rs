@@ -2,12 +2,9 @@
 
 use bytes::Bytes;
 use thiserror::Error;
-use tidegate::UserId;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::FromDer;
+use tidegate::{PeerCertificate, UserId};
 
-use super::settings::CertificateName;
+use crate::config::model::auth::CertificateUser;
 
 /// A certificate that names nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -20,50 +17,29 @@ pub(super) enum CertificateError {
     NotAUser,
 }
 
-/// The user that a chain's own certificate names; `None` without a certificate.
+/// The user that a chain's own certificate names; `None` without a certificate, or where
+/// certificates name nobody.
 pub(super) fn user(
     chain: &[Bytes],
-    wanted: CertificateName,
+    wanted: CertificateUser,
 ) -> Result<Option<UserId>, CertificateError> {
-    let Some(own) = chain.first() else {
-        return Ok(None);
+    let read = |own: &Bytes| PeerCertificate::from_der(own).ok_or(CertificateError::Unreadable);
+    let own = match (wanted, chain.first()) {
+        (CertificateUser::Off, _) | (_, None) => return Ok(None),
+        (_, Some(own)) => read(own)?,
     };
-    let (_, certificate) =
-        X509Certificate::from_der(own).map_err(|_| CertificateError::Unreadable)?;
-    let names = names(&certificate, wanted)?;
-    let [name] = names.as_slice() else {
+    let names = match wanted {
+        CertificateUser::Off => &[][..],
+        CertificateUser::CommonName => own.common_name.as_slice(),
+        CertificateUser::DnsName => &own.dns_names,
+        CertificateUser::Uri => &own.uris,
+        CertificateUser::Email => &own.emails,
+    };
+    let [name] = names else {
         return Err(CertificateError::NotOne);
     };
     let user = UserId::new(name).map_err(|_| CertificateError::NotAUser)?;
     Ok(Some(user))
-}
-
-fn names<'a>(
-    certificate: &'a X509Certificate<'_>,
-    wanted: CertificateName,
-) -> Result<Vec<&'a str>, CertificateError> {
-    if wanted == CertificateName::CommonName {
-        let names = certificate.subject().iter_common_name();
-        let names = names.map(|name| name.as_str());
-        return names
-            .collect::<Result<_, _>>()
-            .map_err(|_| CertificateError::Unreadable);
-    }
-    let alternatives = certificate
-        .subject_alternative_name()
-        .map_err(|_| CertificateError::Unreadable)?;
-    let Some(alternatives) = alternatives else {
-        return Ok(Vec::new());
-    };
-    let all = alternatives.value.general_names.iter();
-    Ok(all
-        .filter_map(|name| match (name, wanted) {
-            (GeneralName::DNSName(name), CertificateName::DnsName)
-            | (GeneralName::URI(name), CertificateName::Uri)
-            | (GeneralName::RFC822Name(name), CertificateName::Email) => Some(*name),
-            _ => None,
-        })
-        .collect())
 }
 
 #[cfg(test)]
@@ -89,7 +65,7 @@ pub(super) mod tests {
 
     #[test]
     fn each_kind_of_name() {
-        use CertificateName::*;
+        use CertificateUser::*;
         let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
         let uri = |name: &str| SanType::URI(name.try_into().unwrap());
         let email = |name: &str| SanType::Rfc822Name(name.try_into().unwrap());
@@ -115,6 +91,7 @@ pub(super) mod tests {
             let rubbish = [Bytes::from_static(b"rubbish")];
             assert_eq!(user(&rubbish, wanted), Err(CertificateError::Unreadable));
         }
+        assert_eq!(user(&full, Off), Ok(None));
         let two = certificate(&["ada"], vec![dns("a.example"), dns("b.example")]);
         assert_eq!(user(&two, DnsName), Err(CertificateError::NotOne));
         assert_eq!(user(&two, CommonName).unwrap().unwrap(), "ada");

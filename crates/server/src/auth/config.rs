@@ -2,21 +2,15 @@
 
 use jsonwebtoken::Algorithm;
 
-use super::settings::{AuthSettings, CertificateName, JwtSettings, KeySource, TokenSource};
+use super::settings::{AuthSettings, JwtSettings, KeySource, TokenSource};
 use crate::config::model::auth::{Algorithm as Named, AuthConfig, CertificateUser, JwtConfig};
 
 impl AuthConfig {
     /// `None` where everyone is a guest. The configuration has been checked.
     pub(crate) fn settings(&self) -> Option<AuthSettings> {
-        let client_certificate = match self.client_certificate {
-            CertificateUser::Off => None,
-            CertificateUser::CommonName => Some(CertificateName::CommonName),
-            CertificateUser::DnsName => Some(CertificateName::DnsName),
-            CertificateUser::Uri => Some(CertificateName::Uri),
-            CertificateUser::Email => Some(CertificateName::Email),
-        };
+        let client_certificate = self.client_certificate;
         let jwt = self.jwt.as_ref().and_then(JwtConfig::settings);
-        let proves = jwt.is_some() || client_certificate.is_some();
+        let proves = jwt.is_some() || client_certificate != CertificateUser::Off;
         // Whoever sets up proofs wants them.
         let guests = self.guests.unwrap_or(!proves);
         (proves || !guests).then(|| AuthSettings {

@@ -182,16 +182,6 @@ impl KeySource {
     }
 }
 
-/// Whether a secret may be used as it is set.
-pub(super) fn check_secret(secret: &[u8], algorithms: &[Algorithm]) -> Result<(), String> {
-    match algorithms {
-        [] => material::check_secret(secret, Algorithm::HS256),
-        given => given
-            .iter()
-            .try_for_each(|algorithm| material::check_secret(secret, *algorithm)),
-    }
-}
-
 pub(super) fn read_file(file: &Path) -> Result<Vec<u8>, String> {
     let read = || {
         let mut content = Vec::new();

@@ -28,7 +28,6 @@ mod source;
 mod tests;
 mod verify;
 
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -38,7 +37,6 @@ use ring::digest::{SHA256, digest};
 use tidegate::bus::GateError;
 use tidegate::protocol::ws::upgrade::UpgradeRequest;
 use tidegate::{CloseReason, Gate, GateBuilder, Identity, Refused, Service, Session, SessionId};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -103,18 +101,13 @@ impl Auth {
             .then_some(SUBPROTOCOL)
     }
 
-    /// Looks after key files, on SIGHUP at once, and after expired sessions, until what it
-    /// returns is dropped.
-    ///
-    /// # Errors
-    /// Signals cannot be had.
-    pub(crate) fn watch(self: &Arc<Self>, gate: &Gate) -> io::Result<Watch> {
+    /// Looks after key files and expired sessions, until what it returns is dropped.
+    pub(crate) fn watch(self: &Arc<Self>, gate: &Gate) -> Watch {
         // One gate is served by one of these.
         let _ = self.gate.set(gate.clone());
-        let hangup = signal(SignalKind::hangup())?;
-        let keys = tokio::spawn(watch_keys(self.clone(), hangup));
+        let keys = tokio::spawn(watch_keys(self.clone()));
         let expiry = tokio::spawn(watch_expiry(self.clone(), gate.clone()));
-        Ok(Watch([keys.abort_handle(), expiry.abort_handle()]))
+        Watch([keys.abort_handle(), expiry.abort_handle()])
     }
 
     /// Who a client is that brought this request, if any, and these certificates.
@@ -125,10 +118,8 @@ impl Auth {
         certificates: &[Bytes],
     ) -> Result<Identity, Refused> {
         let refused = |why: &dyn std::fmt::Display| Refused::new(why.to_string());
-        let certified = match self.settings.client_certificate {
-            None => None,
-            Some(name) => certificate::user(certificates, name).map_err(|e| refused(&e))?,
-        };
+        let certified = certificate::user(certificates, self.settings.client_certificate)
+            .map_err(|e| refused(&e))?;
         let verified = match (&self.jwt, request) {
             (Some(jwt), Some(request)) => {
                 let token = source::find(request, &jwt.settings.sources);
@@ -195,8 +186,8 @@ impl Auth {
     }
 
     /// Reads the keys again, changed or not. Those that cannot be used leave the old ones
-    /// in place; either way it is logged.
-    fn reload(&self) {
+    /// in place; either way it is logged. Blocks: files are read.
+    pub(crate) fn reload(&self) {
         self.read_again(true);
     }
 
@@ -238,21 +229,14 @@ impl Auth {
     }
 }
 
-async fn watch_keys(auth: Arc<Auth>, mut hangup: Signal) {
+async fn watch_keys(auth: Arc<Auth>) {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let told = tokio::select! {
-            _ = hangup.recv() => true,
-            _ = tick.tick() => false,
-        };
+        tick.tick().await;
         let auth = auth.clone();
         // A disk may be slow. An error is a panic there: all is as it was.
-        let _ = tokio::task::spawn_blocking(move || match told {
-            true => auth.reload(),
-            false => auth.look(),
-        })
-        .await;
+        let _ = tokio::task::spawn_blocking(move || auth.look()).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What can be set about authentication, checked as far as no file is needed.
+//! What can be set about authentication. The configuration has checked it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,10 +8,9 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use thiserror::Error;
 
+use crate::config::model::auth::CertificateUser;
 use crate::secret::Secret;
 
-/// How much clocks may differ at most: tokens outlive their end by it.
-const MAX_LEEWAY: Duration = Duration::from_secs(600);
 /// The subprotocol that is agreed on with clients that send a token as another.
 pub(crate) const SUBPROTOCOL: &str = "tidegate";
 
@@ -22,8 +21,7 @@ pub(crate) struct AuthSettings {
     pub(crate) timeout: Duration,
     /// Whether those who bring no proof are let in, as guests.
     pub(crate) guests: bool,
-    /// What of a client's certificate names the user; none: certificates name nobody.
-    pub(crate) client_certificate: Option<CertificateName>,
+    pub(crate) client_certificate: CertificateUser,
     /// None: tokens are not looked at.
     pub(crate) jwt: Option<JwtSettings>,
 }
@@ -79,38 +77,6 @@ impl JwtSettings {
             sources: vec![TokenSource::Authorization],
             close_on_expiry: false,
         }
-    }
-
-    /// Checks everything that needs no file.
-    pub(crate) fn check(&self) -> Result<(), AuthError> {
-        if self.leeway > MAX_LEEWAY {
-            return Err(AuthError::new(
-                "jwt.leeway",
-                "at most 10 minutes are allowed",
-            ));
-        }
-        if self.user_claim.is_empty() {
-            return Err(AuthError::new("jwt.user_claim", "it has no name"));
-        }
-        if self.settings_claim.as_deref() == Some("") {
-            return Err(AuthError::new("jwt.settings_claim", "it has no name"));
-        }
-        if self.sources.is_empty() {
-            return Err(AuthError::new("jwt.sources", "at least one is needed"));
-        }
-        for (key, texts) in [
-            ("jwt.issuer", &self.issuer),
-            ("jwt.audience", &self.audience),
-        ] {
-            if texts.iter().any(String::is_empty) {
-                return Err(AuthError::new(key, "an empty text names nobody"));
-            }
-        }
-        if let KeySource::Secret(secret) = &self.key {
-            super::keys::check_secret(secret.expose().as_bytes(), &self.algorithms)
-                .map_err(|why| AuthError::new("jwt.secret", why))?;
-        }
-        Ok(())
     }
 }
 
@@ -174,19 +140,6 @@ impl fmt::Display for TokenSource {
     }
 }
 
-/// What of a client's certificate names the user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CertificateName {
-    /// The subject's common name.
-    CommonName,
-    /// The only DNS name among the subject alternative names.
-    DnsName,
-    /// The only URI there, such as a SPIFFE id.
-    Uri,
-    /// The only e-mail address there.
-    Email,
-}
-
 /// Authentication that cannot be had as it is set. Never shows a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("auth.{key}: {why}")]
@@ -234,32 +187,5 @@ mod tests {
         ] {
             assert!(wrong.parse::<TokenSource>().is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_key() {
-        let right = JwtSettings::new(KeySource::Secret(Secret::new("s".repeat(32))));
-        assert_eq!(right.check(), Ok(()));
-        let wrong = |key: &str, change: fn(&mut JwtSettings)| {
-            let mut settings = right.clone();
-            change(&mut settings);
-            let error = settings.check().unwrap_err();
-            assert_eq!(error.key, key);
-            assert!(error.to_string().starts_with(&format!("auth.{key}: ")));
-        };
-        wrong("jwt.leeway", |s| s.leeway = Duration::from_secs(601));
-        wrong("jwt.user_claim", |s| s.user_claim = String::new());
-        wrong("jwt.settings_claim", |s| {
-            s.settings_claim = Some(String::new())
-        });
-        wrong("jwt.sources", |s| s.sources.clear());
-        wrong("jwt.issuer", |s| s.issuer = vec![String::new()]);
-        wrong("jwt.audience", |s| {
-            s.audience = vec!["a".into(), String::new()]
-        });
-        wrong("jwt.secret", |s| {
-            s.key = KeySource::Secret(Secret::new("s".repeat(31)))
-        });
-        wrong("jwt.secret", |s| s.algorithms = vec![Algorithm::HS512]);
     }
 }

@@ -101,7 +101,6 @@ impl Verifier {
 
     /// With the keys that the settings name.
     pub(super) fn load(settings: JwtSettings) -> Result<(Self, Vec<u8>), AuthError> {
-        settings.check()?;
         let content = Keys::read(&settings.key)?;
         let keys = Keys::parse(&settings.key, &content, &settings.algorithms)?;
         Ok((Self::new(settings, keys), content))

@@ -134,14 +134,16 @@ fn whole(loaded: &Loaded) -> Result<(), Mistakes> {
         let listener = ws.listener(&config.trusted_proxies, None).map(Into::into);
         check(top.key("websocket").index(i), listener);
     }
-    if let Some(path) = &config.store.path
-        && let Some(home) = path.0.parent()
-        && !home.as_os_str().is_empty()
-        && !home.is_dir()
-    {
+    if let Some(path) = &config.store.path {
         let at = top.key("store").key("path");
-        let what = format!("there is no directory {}", home.display());
-        problems.push(Problem::new(loaded.given.origin_of(&at), &at, what));
+        let home = path.0.parent();
+        let home = home.filter(|home| !home.as_os_str().is_empty() && !home.is_dir());
+        let what = match home {
+            Some(home) => Some(format!("there is no directory {}", home.display())),
+            None if path.0.is_dir() => Some("found a directory, expected a file".to_owned()),
+            None => None,
+        };
+        problems.extend(what.map(|what| Problem::new(loaded.given.origin_of(&at), &at, what)));
     }
     if let Some(Err(error)) = config.auth.settings().map(Auth::new) {
         let keys = error.key.split('.');

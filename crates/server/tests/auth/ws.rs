@@ -45,8 +45,13 @@ impl Ws {
     }
 
     pub(crate) fn send(&mut self, topic: &str, body: &[u8]) {
+        self.send_as(0x82, topic, body);
+    }
+
+    /// The same, in a message with this first byte.
+    pub(crate) fn send_as(&mut self, first: u8, topic: &str, body: &[u8]) {
         let payload = frame(topic, body);
-        let mut message = vec![0x82];
+        let mut message = vec![first];
         match u8::try_from(payload.len()) {
             Ok(short @ ..126) => message.push(0x80 | short),
             _ => {

@@ -326,7 +326,7 @@ impl OriginPage {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("start node; `scripts/test tools` installs it");
+            .expect("start node; scripts/install-test-tools installs it");
         let stdin = child.stdin.take();
         let mut output = Output::of(&mut child);
         let origins = output.lines_until(|seen| json_strings(seen, "origins"));
@@ -447,7 +447,7 @@ pub(crate) fn tool(variable: &str, default: &Path) -> PathBuf {
 pub(crate) fn installed(path: PathBuf) -> PathBuf {
     assert!(
         path.exists(),
-        "{} is missing; run `scripts/test tools` to install the test tools",
+        "{} is missing; scripts/install-test-tools installs it",
         path.display(),
     );
     path

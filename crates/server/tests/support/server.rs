@@ -112,10 +112,11 @@ pub(crate) struct Server {
     child: Killed,
     text: Arc<Mutex<String>>,
     lines: Receiver<String>,
-    /// The listeners, in the order of the log: TCP before WebSocket.
+    /// The listeners, in the order of the log: TCP before WebSocket. Unspecified is one on
+    /// no port.
     pub(crate) listeners: Vec<SocketAddr>,
     pub(crate) admin: Option<SocketAddr>,
-    _files: Scratch,
+    files: Scratch,
 }
 
 impl Server {
@@ -153,15 +154,12 @@ impl Server {
             lines,
             listeners: Vec::new(),
             admin: None,
-            _files: files,
+            files,
         };
         let wanted = config.lines().filter(|line| line.starts_with("[[")).count();
         while server.listeners.len() < wanted {
             let line = server.line_with("address");
-            // In either format it is the last one in the line.
-            let (_, port) = line.rsplit_once("127.0.0.1:").unwrap();
-            let port = port.split(|c: char| !c.is_ascii_digit()).next().unwrap();
-            let address = format!("127.0.0.1:{port}").parse().unwrap();
+            let address = address_in(&line).unwrap_or(([0; 4], 0).into());
             match line.contains("listening") {
                 true => server.listeners.push(address),
                 false => server.admin = Some(address),
@@ -189,6 +187,25 @@ impl Server {
         self.text.lock().unwrap().clone()
     }
 
+    /// One of its files.
+    pub(crate) fn path(&self, name: &str) -> String {
+        let path = self.files.path().join(name);
+        path.to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// Kills it, and starts it again with the same files and flags. Listeners with port 0
+    /// take other ones.
+    pub(crate) fn killed_and_restarted(self, config: &str) -> Self {
+        self.signal("KILL");
+        let Self { child, files, .. } = self;
+        drop(child);
+        Self::start_in(files, config, &[])
+    }
+
     /// Sends a signal, by its name: TERM, INT.
     pub(crate) fn signal(&self, name: &str) {
         signal(&self.child.0, name);
@@ -208,6 +225,13 @@ impl Server {
     pub(crate) fn admin(&self, path: &str) -> Option<(u16, String)> {
         http(self.admin.unwrap(), "GET", path).ok()
     }
+}
+
+/// The bound address in a line of the log: in either format the last one, and not of port 0.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let words = line.split(['"', '=', ' ', '\n']);
+    let mut addresses = words.filter_map(|word| word.parse().ok());
+    addresses.rfind(|at: &SocketAddr| at.port() != 0)
 }
 
 /// Signals a process that we started.
@@ -249,7 +273,7 @@ pub(crate) fn client(address: SocketAddr) -> TcpStream {
 }
 
 /// Topic and body of the next packet.
-pub(crate) fn packet(stream: &mut TcpStream) -> (String, Vec<u8>) {
+pub(crate) fn packet(stream: &mut impl Read) -> (String, Vec<u8>) {
     let mut head = [0; 4];
     stream.read_exact(&mut head).unwrap();
     let total = usize::from(u16::from_le_bytes([head[0], head[1]]));

@@ -4,6 +4,7 @@
 //! shared. It also removes what has expired, and when the database has failed it opens it
 //! again.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -33,7 +34,9 @@ pub(super) fn run(shared: &Shared) -> Result<(), StoreError> {
         next_sweep: Some(Instant::now()),
         failed: None,
         full_until: None,
+        short_of_room: Cell::new(false),
     };
+    writer.has_room();
     writer.run();
     writer.close()
 }
@@ -46,6 +49,8 @@ struct Writer<'s> {
     failed: Option<Failed>,
     /// Until when saves are refused.
     full_until: Option<Instant>,
+    /// Whether the log has said that the disk has little room.
+    short_of_room: Cell<bool>,
 }
 
 struct Failed {
@@ -170,11 +175,33 @@ impl Writer<'_> {
         if self.full_until.is_some_and(|until| Instant::now() < until) {
             return Room::None;
         }
-        match self.shared.storage.free() {
-            Ok(free) if free < self.shared.options.keep_free => Room::InFile,
-            // If it cannot be asked, the write will tell.
-            _ => Room::Any,
+        match self.has_room() {
+            true => Room::Any,
+            false => Room::InFile,
         }
+    }
+
+    /// Whether saves may take more of the disk. Logs when that changes: clients and metrics
+    /// only tell that the store is full, which it is for other reasons too.
+    fn has_room(&self) -> bool {
+        let keep_free = self.shared.options.keep_free;
+        let Ok(free) = self.shared.storage.free() else {
+            // If it cannot be asked, the write will tell.
+            return true;
+        };
+        let path = self.shared.storage.path();
+        let short = free < keep_free;
+        if short && !self.short_of_room.replace(short) {
+            tracing::warn!(
+                ?path,
+                free,
+                keep_free,
+                "too little room on the disk: saves that need more of it are refused"
+            );
+        } else if !short && self.short_of_room.replace(short) {
+            tracing::info!(?path, free, "there is room on the disk again");
+        }
+        !short
     }
 
     fn plan_sweep(&mut self, next_due: Option<u64>, swept: bool) {

@@ -8,15 +8,19 @@ use tidegate::{Identity, SessionId};
 
 use super::super::Auth;
 use super::super::certificate::tests::certificate;
-use super::super::settings::{AuthSettings, CertificateName};
+use super::super::settings::AuthSettings;
 use super::super::source::tests::request;
 use super::*;
+use crate::config::model::auth::CertificateUser;
 
 fn auth(guests: bool, certificates: bool, tokens: bool) -> Arc<Auth> {
     Auth::new(AuthSettings {
         timeout: Duration::from_secs(5),
         guests,
-        client_certificate: certificates.then_some(CertificateName::CommonName),
+        client_certificate: match certificates {
+            true => CertificateUser::CommonName,
+            false => CertificateUser::Off,
+        },
         jwt: tokens.then(|| JwtSettings {
             settings_claim: Some("set".into()),
             ..settings()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::Auth;
 use super::super::settings::{AuthError, AuthSettings};
 use super::*;
+use crate::config::model::auth::CertificateUser;
 
 /// A file that is removed when dropped.
 struct File(PathBuf);
@@ -325,7 +326,7 @@ fn keys_are_read_again_and_bad_ones_leave_the_old_in_place() {
     let auth = Auth::new(AuthSettings {
         timeout: Duration::from_secs(5),
         guests: false,
-        client_certificate: None,
+        client_certificate: CertificateUser::Off,
         jwt: Some(JwtSettings::new(KeySource::SecretFile(file.0.clone()))),
     })
     .unwrap();

@@ -77,7 +77,7 @@ section! {
         path: Option<FilePath> = None => example("\"/var/lib/tidegate/settings.db\""),
 
         /// How long settings outlive their user's connection.
-        ttl: Time = Time::secs(24 * 3600) => range(1_000, limits::LONGEST),
+        ttl: Time = Time::secs(24 * 3600) => range(2_000, limits::LONGEST),
 
         /// Of how many users settings are kept. Each has at most 16 KiB.
         max_users: usize = 1_000_000 => range(1, u32::MAX.into()),

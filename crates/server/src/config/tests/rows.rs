@@ -31,7 +31,7 @@ log | "debug" | found text, expected a table: [log]
 store.kind | "redis" | found "redis", expected "memory" or "embedded"
 store.kind | "Embeded" | did you mean "embedded"?
 store.path | ["a"] | found a list, expected a path
-store.ttl | "0s" | found "0s", expected a time from 1s to 365d
+store.ttl | "0s" | found "0s", expected a time from 2s to 365d
 store.max_users | 0 | found 0, expected a whole number from 1 to 4294967295
 auth.timeout | "2h" | found "2h", expected a time from 100ms to 1h
 auth.guests | "no" | found "no", expected true or false

@@ -2,9 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use tidegate::TrustedNetwork;
 use tidegate::protocol::ws::policy::{Origins, Policy};
-use tidegate::{GateId, Topic};
+use tidegate::{Exposure, GateId, Topic, TrustedNetwork};
 
 /// Declares types of texts: what is expected, and whether a text is one.
 macro_rules! texts {
@@ -24,7 +23,6 @@ macro_rules! texts {
                 }
             }
 
-            #[allow(dead_code, reason = "not every text is read as one yet")]
             pub(crate) fn as_str(&self) -> &str {
                 &self.0
             }
@@ -105,18 +103,11 @@ texts! {
 
     /// What clients may call.
     Exposed, "\"service\" or \"service/method\", each of A-Z a-z 0-9 _ -",
-        |text| {
-            let parts: Vec<&str> = text.split('/').collect();
-            parts.len() <= 2 && parts.iter().all(|part| GateId::new(part).is_ok())
-        };
+        |text| Exposure::only([text]).is_ok();
 
     /// Where a client's token is looked for.
     TokenSource, "\"authorization\", \"query:NAME\", \"cookie:NAME\" or \"subprotocol\"",
-        |text| match text.split_once(':') {
-            Some(("query" | "cookie", name)) => is_word(name),
-            Some(_) => false,
-            None => matches!(text, "authorization" | "subprotocol"),
-        };
+        |text| text.parse::<crate::auth::settings::TokenSource>().is_ok();
 
     /// A text that says something.
     Text, "text that is not empty, without control characters",
@@ -127,7 +118,7 @@ fn is_plain(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
 
-/// A name that stands in a query or a cookie as it is.
+/// A name of an interface.
 fn is_word(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     !text.is_empty() && text.bytes().all(allowed)

@@ -7,24 +7,24 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::support::until;
+use super::until;
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Begins to keep the log. Its lines are told apart by what is in them.
-pub(crate) fn keep() {
+pub fn keep() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| tracing::subscriber::set_global_default(Keep).unwrap());
 }
 
 /// The lines so far that contain all of these.
-pub(crate) fn lines_with(parts: &[&str]) -> Vec<String> {
+pub fn lines_with(parts: &[&str]) -> Vec<String> {
     let lines = LINES.lock().unwrap();
     let has_all = |line: &&String| parts.iter().all(|part| line.contains(part));
     lines.iter().filter(has_all).cloned().collect()
 }
 
-pub(crate) async fn line_with(parts: &[&str]) -> String {
+pub async fn line_with(parts: &[&str]) -> String {
     until(&format!("the log says {parts:?}"), || {
         !lines_with(parts).is_empty()
     })
