@@ -58,8 +58,13 @@
 mod builder;
 mod calls;
 mod client;
+mod dial;
 mod error;
+mod extended;
+mod options;
+mod outbox;
 mod pushes;
+mod states;
 mod task;
 mod tls;
 mod transport;
@@ -67,12 +72,17 @@ mod url;
 
 pub use builder::Builder;
 pub use client::{Client, Stats};
-pub use error::{Cause, Closed, Error, ErrorKind, PacketError};
+pub use error::{Cause, Closed, Error, ErrorKind, PacketError, QueueFull};
+pub use extended::Backoff;
+pub use options::{AuthError, Protocol};
 pub use pushes::{Missed, Pushes};
+pub use states::{Event, Events, NotResumed, Opened, State, States};
 pub use url::UrlError;
 
 // What this crate's signatures are made of.
 pub use bytes::Bytes;
+pub use serde_json::Value;
+pub use tidegate_protocol::extended::{Drain, Gap, GapReason, ResumeRefusal};
 pub use tidegate_protocol::{
     CloseReason, ErrorCode, Packet, RouteError, TooLarge, Topic, TopicError,
 };

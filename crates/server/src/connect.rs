@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use tidegate_client::{Client, Closed, Error, ErrorKind, Missed, Packet, Pushes};
+use tidegate_client::{Client, Closed, Error, ErrorKind, Missed, Packet, Protocol, Pushes};
 
 use command::{Command, CommandError, HELP, SecondsError};
 use console::{Console, Lines, Output};
@@ -65,6 +65,7 @@ pub(crate) async fn run(args: ConnectArgs) -> ExitCode {
         }
     }
     let mut builder = Client::builder(&args.url)
+        .protocol(Protocol::V1)
         .connect_timeout(args.timeout)
         .request_timeout(args.timeout)
         .error_topic(&args.error_topic);
