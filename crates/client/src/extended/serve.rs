@@ -65,10 +65,13 @@ impl Course {
     }
 
     pub(super) fn over(&mut self, ending: Ending) {
-        let deadline = Instant::now() + LINGER;
-        if !matches!(self.phase, Phase::Over { .. }) {
-            self.phase = Phase::Over { deadline, ending };
-        }
+        let deadline = match &self.phase {
+            // What the gate says tells more than that nothing could be written.
+            Phase::Over { deadline, ending } if ending.closed.cause == Cause::Lost => *deadline,
+            Phase::Over { .. } => return,
+            Phase::Open | Phase::Closing { .. } => Instant::now() + LINGER,
+        };
+        self.phase = Phase::Over { deadline, ending };
     }
 
     fn broken(&mut self, error: &io::Error) {
