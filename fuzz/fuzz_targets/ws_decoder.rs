@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_protocol::ws::{Decoder, Event, Limits, WsError};
+use tidegate_protocol::ws::{Decoder, Event, Limits, TextMessages, WsError};
 
 /// What a decoder holds besides the bytes that came.
 const FIXED: usize = 512;
@@ -21,7 +21,11 @@ fuzz_target!(|data: &[u8]| {
     let limits = Limits {
         max_message: if options & 8 == 0 { 70_000 } else { 300 },
         max_fragments: 8,
-        allow_text: options & 16 == 0,
+        text: match options >> 4 & 3 {
+            0 | 1 => TextMessages::Utf8,
+            2 => TextMessages::Refused,
+            _ => TextMessages::AnyBytes,
+        },
     };
     let whole = decode(bytes, &[], &limits);
     assert_eq!(decode(bytes, steps, &limits), whole);
@@ -55,9 +59,10 @@ fn decode(bytes: &[u8], steps: &[u8], limits: &Limits) -> (Vec<Event<'static>>, 
             assert!(event.is_some() || used == len);
             match &event {
                 Some(Event::Message { text, payload }) => {
+                    let utf8 = *text && limits.text == TextMessages::Utf8;
                     assert!(payload.len() <= limits.max_message);
-                    assert!(!text || std::str::from_utf8(payload).is_ok());
-                    assert!(!text || limits.allow_text);
+                    assert!(!utf8 || std::str::from_utf8(payload).is_ok());
+                    assert!(!text || limits.text != TextMessages::Refused);
                 }
                 Some(Event::Ping(payload) | Event::Pong(payload)) => assert!(payload.len() <= 125),
                 Some(Event::Close(_)) | None => {}

@@ -1,9 +1,11 @@
 //! Options, and the way from an address to a connection.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use tidegate_protocol::{Topic, TopicError, V1};
+use bytes::Bytes;
+use tidegate_protocol::{Cipher, Packet, Topic, TopicError, V1};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -14,8 +16,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use crate::client::Client;
 use crate::dial::{Dialer, Source};
 use crate::error::Error;
+use crate::frames::Frames;
 use crate::options::{Options, Protocol};
-use crate::tls::TlsOptions;
+use crate::tls::{Identity, TlsOptions};
 use crate::transport::Transport;
 use crate::transport::stream::StreamTransport;
 use crate::transport::websocket::WebSocketTransport;
@@ -31,13 +34,27 @@ const WS_WRITE_BUFFER: usize = 4 * V1::MAX_FRAME;
 #[must_use]
 pub struct Builder {
     url: String,
-    headers: Vec<(String, String)>,
+    headers: Vec<Header>,
     tls: TlsOptions,
+    cipher: Option<Cipher>,
     keepalive: Option<(String, Duration)>,
     error_topic: Option<String>,
     settings: Settings,
     pub(crate) protocol: Protocol,
     pub(crate) extended: Options,
+}
+
+/// A header of the WebSocket request. Its value may be a secret.
+#[derive(Clone)]
+struct Header {
+    name: String,
+    value: String,
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ..", self.name)
+    }
 }
 
 /// What the connection itself needs to know.
@@ -58,6 +75,7 @@ impl Builder {
             url: url.to_owned(),
             headers: Vec::new(),
             tls: TlsOptions::default(),
+            cipher: None,
             keepalive: None,
             error_topic: None,
             protocol: Protocol::default(),
@@ -138,16 +156,42 @@ impl Builder {
         self
     }
 
+    /// Shows this certificate to a gate that asks for one: the chain from the client's own
+    /// certificate on, and its key, both PEM. Without effect where there is no TLS.
+    pub fn client_certificate(
+        mut self,
+        pem: impl Into<Vec<u8>>,
+        key_pem: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.tls.identity = Some(Identity {
+            chain: pem.into(),
+            key: key_pem.into(),
+        });
+        self
+    }
+
     /// The name that the gate's certificate must be for, where it is not the address's host.
     pub fn server_name(mut self, name: &str) -> Self {
         self.tls.server_name = Some(name.to_owned());
         self
     }
 
+    /// Encrypts as old clients do, for a gate whose listener has this cipher and key; over
+    /// TCP, TLS and WebSocket alike. Packets are then not authenticated and can be forged,
+    /// replayed and reordered by whoever is on the way: prefer `tls://` and `wss://` without
+    /// it. A gate with another key closes the connection. Off.
+    pub fn cipher(mut self, cipher: Cipher) -> Self {
+        self.cipher = Some(cipher);
+        self
+    }
+
     /// Adds a header to the WebSocket request (`Authorization`, `Origin`, …). The headers
     /// of the handshake itself cannot be given. Without effect on TCP.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
+        self.headers.push(Header {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
         self
     }
 
@@ -234,19 +278,23 @@ impl Builder {
                 let limit = dialer.plan.settings.connect_timeout;
                 let dialed = tokio::time::timeout(limit, dialer.dial()).await;
                 let dialed = dialed.unwrap_or(Err(Error::ConnectTimeout(limit)))?;
-                Ok(Client::start(dialed.transport, dialer.plan.settings))
+                let Plan {
+                    frames, settings, ..
+                } = dialer.plan;
+                Ok(Client::start(dialed.transport, frames, settings))
             }
         }
     }
 
     fn plan(&self, url: &GateUrl) -> Result<Plan, Error> {
+        let frames = Frames::new(self.cipher.as_ref());
         let keepalive = match &self.keepalive {
             Some((topic, interval)) => {
-                let topic = Topic::new(topic)?;
-                if V1::HEADER_LEN + topic.len() > V1::MAX_FRAME {
+                let packet = Packet::new(Topic::new(topic)?, Bytes::new());
+                if frames.fits(&packet).is_err() {
                     return Err(TopicError::TooLong.into());
                 }
-                Some((topic, *interval))
+                Some((packet.topic, *interval))
             }
             None => None,
         };
@@ -259,6 +307,7 @@ impl Builder {
                 true => Some(self.upgrade(url)?),
                 false => None,
             },
+            frames,
             settings: Settings {
                 keepalive,
                 error_topic: self.error_topic.as_deref().map(Topic::new).transpose()?,
@@ -269,7 +318,7 @@ impl Builder {
 
     fn upgrade(&self, url: &GateUrl) -> Result<Request, Error> {
         let mut request = (&url.uri).into_client_request().map_err(upgrade_error)?;
-        for (name, value) in &self.headers {
+        for Header { name, value } in &self.headers {
             let invalid = || Error::InvalidHeader(name.clone());
             let header = HeaderName::try_from(name.as_str()).map_err(|_| invalid())?;
             let value = HeaderValue::try_from(value.as_str()).map_err(|_| invalid())?;
@@ -303,6 +352,7 @@ pub(crate) struct Plan {
         rustls::pki_types::ServerName<'static>,
     )>,
     upgrade: Option<Request>,
+    pub(crate) frames: Frames,
     pub(crate) settings: Settings,
 }
 
@@ -326,7 +376,7 @@ impl Plan {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(mut request) = self.upgrade.clone() else {
-            return Ok(Box::new(StreamTransport::new(stream)));
+            return Ok(Box::new(StreamTransport::new(stream, self.frames.clone())));
         };
         // Each connection has a key of its own.
         let key = HeaderValue::try_from(generate_key());
@@ -341,7 +391,10 @@ impl Plan {
             tokio_tungstenite::client_async_with_config(request, stream, Some(config))
                 .await
                 .map_err(upgrade_error)?;
-        Ok(Box::new(WebSocketTransport::new(socket)))
+        Ok(Box::new(WebSocketTransport::new(
+            socket,
+            self.frames.clone(),
+        )))
     }
 }
 

@@ -1,24 +1,26 @@
 //! The handle.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_protocol::{Codec, Packet, RouteError, TooLarge, Topic, V1};
-use tokio::sync::{Notify, mpsc, watch};
+use tidegate_protocol::{Packet, RouteError, Topic};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::builder::{Builder, Settings};
-use crate::calls::{Call, Calls};
+use crate::calls::Call;
 use crate::dial::Dialer;
 use crate::error::{Cause, Closed, Error};
 use crate::extended::{self, First};
+use crate::frames::Frames;
 use crate::options::Options;
-use crate::outbox::{Bounds, NotQueued, Outbox, Outgoing};
-use crate::pushes::{Pushes, Readers};
-use crate::states::{Events, Happenings, Opened, State, States};
+use crate::outbox::{NotQueued, Outbox, Outgoing};
+use crate::pushes::Pushes;
+use crate::shared::{Shared, Stats};
+use crate::states::{Events, Opened, State, States};
 use crate::task::{Link, Task};
 use crate::transport::Transport;
 
@@ -46,77 +48,6 @@ enum Way {
     Extended,
 }
 
-/// What handle and task share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) calls: Calls,
-    pub(crate) readers: Readers,
-    pub(crate) happenings: Happenings,
-    pub(crate) outbox: Outbox,
-    /// Largest frame that can be sent, in bytes.
-    pub(crate) max_frame: AtomicUsize,
-    /// Asks the task to close.
-    pub(crate) close: Notify,
-    /// Whether a handle asked for it.
-    closing: AtomicBool,
-    pub(crate) counters: Counters,
-}
-
-impl Shared {
-    fn new(push_buffer: usize, bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self {
-            calls: Calls::default(),
-            readers: Readers::new(push_buffer),
-            happenings: Happenings::default(),
-            outbox: Outbox::new(bounds),
-            max_frame: V1::MAX_FRAME.into(),
-            close: Notify::new(),
-            closing: AtomicBool::new(false),
-            counters: Counters::default(),
-        })
-    }
-
-    /// Ends whatever waits.
-    pub(crate) fn end(&self, closed: Closed) {
-        self.outbox.close();
-        self.happenings.set(State::Closed(closed));
-        self.calls.close();
-        self.readers.close();
-    }
-
-    /// Checks that a packet fits a frame.
-    pub(crate) fn fits(&self, packet: &Packet) -> Result<(), TooLarge> {
-        let (len, max) = (V1.encoded_len(packet), self.max_frame.load(Relaxed));
-        match len > max {
-            true => Err(TooLarge { len, max }),
-            false => Ok(()),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) sent: AtomicU64,
-    pub(crate) received: AtomicU64,
-    pub(crate) late_answers: AtomicU64,
-    pub(crate) unread_pushes: AtomicU64,
-}
-
-/// What a client has counted so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Packets handed to the socket, with those of the protocol itself, and those that were
-    /// sent again.
-    pub sent: u64,
-    /// Packets received, with those of the protocol itself.
-    pub received: u64,
-    /// Answers discarded, because their request had timed out or its caller had gone.
-    pub late_answers: u64,
-    /// Packets discarded, because nobody reads them any more.
-    pub unread_pushes: u64,
-}
-
 impl Client {
     /// Connects to `tcp://host:port`, `tls://host:port`, `ws://host[:port]/path` or
     /// `wss://host[:port]/path` with the default options.
@@ -132,13 +63,13 @@ impl Client {
     }
 
     /// A client of version 1, on its connection.
-    pub(crate) fn start(transport: impl Transport, settings: Settings) -> Self {
+    pub(crate) fn start(transport: impl Transport, frames: Frames, settings: Settings) -> Self {
         let (queue, queued) = mpsc::channel(settings.send_queue);
         let (closed, closed_reader) = watch::channel(None);
-        let shared = Shared::new(settings.push_buffer, Options::default().bounds);
+        let shared = Shared::new(&settings, frames.clone(), Options::default().bounds);
         shared.happenings.set(State::Open(Opened::default()));
         let task = Task {
-            link: Link::new(transport),
+            link: Link::new(transport, frames),
             queue: queued,
             closed,
             shared: shared.clone(),
@@ -157,7 +88,7 @@ impl Client {
         let (closed, closed_reader) = watch::channel(None);
         let settings = &dialer.plan.settings;
         let request_timeout = settings.request_timeout;
-        let shared = Shared::new(settings.push_buffer, options.bounds);
+        let shared = Shared::new(settings, dialer.plan.frames.clone(), options.bounds);
         let task = extended::Task::new(dialer, options, shared.clone(), closed);
         tokio::spawn(task.run(first));
         Self::of(Way::Extended, closed_reader, shared, request_timeout)
@@ -368,13 +299,7 @@ impl Client {
 
     /// What has been counted so far.
     pub fn stats(&self) -> Stats {
-        let counters = &self.handle.shared.counters;
-        Stats {
-            sent: counters.sent.load(Relaxed),
-            received: counters.received.load(Relaxed),
-            late_answers: counters.late_answers.load(Relaxed),
-            unread_pushes: counters.unread_pushes.load(Relaxed),
-        }
+        self.handle.shared.counters.stats()
     }
 
     async fn ended(&self) -> Error {

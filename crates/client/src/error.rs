@@ -22,6 +22,9 @@ pub enum Error {
     /// The extra trust anchors are not PEM certificates, or there are none.
     #[error("the trusted certificates cannot be used")]
     InvalidCa,
+    /// The client certificate and its key are not PEM, or do not belong together.
+    #[error("the client certificate and its key cannot be used")]
+    InvalidClientCertificate,
     /// Neither a DNS name nor an IP address.
     #[error("{0:?} is not a server name")]
     InvalidServerName(String),
@@ -140,6 +143,7 @@ impl Error {
             Self::InvalidUrl(_) => ErrorKind::InvalidUrl,
             Self::InvalidHeader(_)
             | Self::InvalidCa
+            | Self::InvalidClientCertificate
             | Self::InvalidServerName(_)
             | Self::InvalidName(_)
             | Self::ExtendedOnly => ErrorKind::InvalidOption,
@@ -185,8 +189,9 @@ impl PacketError {
         }
     }
 
-    /// Reads the body of a packet of the error topic: of which packet, and what.
-    pub(crate) fn read(body: &[u8]) -> Option<(Topic, Self)> {
+    /// Reads the body of a packet of the error topic: of which packet, and what. `None`
+    /// for any other body.
+    pub fn read(body: &[u8]) -> Option<(Topic, Self)> {
         let body: serde_json::Value = serde_json::from_slice(body).ok()?;
         let topic = Topic::new(body.get("topic")?.as_str()?).ok()?;
         let code = body.get("code")?.as_u64()?.try_into().ok()?;

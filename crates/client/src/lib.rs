@@ -47,11 +47,12 @@
 //!
 //! - `url`: what a gate's address may be.
 //! - `builder`: options, and the way from an address to a connection.
-//! - `tls`: whom a `tls://` or `wss://` connection trusts.
+//! - `tls`: whom a `tls://` or `wss://` connection trusts, and who it says it is.
 //! - `client`: the handle.
 //! - `calls`: which requests wait for which answers.
 //! - `pushes`: packets that answer no request.
 //! - `task`: the task that owns the connection.
+//! - `frames`: plain frames, or those of old clients.
 //! - `transport`: packets over a byte stream, packets over WebSocket.
 //! - `error`: what can fail, and why a connection ended.
 
@@ -61,9 +62,11 @@ mod client;
 mod dial;
 mod error;
 mod extended;
+mod frames;
 mod options;
 mod outbox;
 mod pushes;
+mod shared;
 mod states;
 mod task;
 mod tls;
@@ -71,11 +74,12 @@ mod transport;
 mod url;
 
 pub use builder::Builder;
-pub use client::{Client, Stats};
+pub use client::Client;
 pub use error::{Cause, Closed, Error, ErrorKind, PacketError, QueueFull};
 pub use extended::Backoff;
 pub use options::{AuthError, Protocol};
 pub use pushes::{Missed, Pushes};
+pub use shared::Stats;
 pub use states::{Event, Events, NotResumed, Opened, State, States};
 pub use url::UrlError;
 
@@ -84,5 +88,5 @@ pub use bytes::Bytes;
 pub use serde_json::Value;
 pub use tidegate_protocol::extended::{Drain, Gap, GapReason, ResumeRefusal};
 pub use tidegate_protocol::{
-    CloseReason, ErrorCode, Packet, RouteError, TooLarge, Topic, TopicError,
+    Cipher, CloseReason, ErrorCode, KeyError, Packet, RouteError, TooLarge, Topic, TopicError,
 };

@@ -8,13 +8,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_protocol::{Codec, Packet, Topic, V1};
+use tidegate_protocol::{Packet, Topic};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::calls::Arrival;
-use crate::client::Shared;
 use crate::error::{Cause, Closed, PacketError};
+use crate::frames::Frames;
+use crate::shared::Shared;
 use crate::transport::{Incoming, Transport};
 
 /// Above this many unwritten bytes no more packets are taken from the queue.
@@ -202,6 +203,7 @@ pub(crate) async fn at(deadline: Option<Instant>) {
 /// The socket, and what is on its way into it.
 pub(crate) struct Link<T> {
     transport: T,
+    frames: Frames,
     /// Bytes queued since all was last written.
     pub(crate) queued: usize,
     /// Packets queued since all was last written.
@@ -221,9 +223,10 @@ pub(crate) enum Happened {
 }
 
 impl<T: Transport> Link<T> {
-    pub(crate) fn new(transport: T) -> Self {
+    pub(crate) fn new(transport: T, frames: Frames) -> Self {
         Self {
             transport,
+            frames,
             queued: 0,
             unflushed: 0,
             dirty: false,
@@ -238,7 +241,7 @@ impl<T: Transport> Link<T> {
         self.transport
             .queue(packet)
             .inspect_err(|_| self.write_failed = true)?;
-        self.queued += V1.encoded_len(packet);
+        self.queued += self.frames.codec().encoded_len(packet);
         self.dirty = true;
         self.last_sent = Instant::now();
         shared.counters.sent.fetch_add(1, Relaxed);

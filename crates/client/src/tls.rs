@@ -1,9 +1,10 @@
-//! Whom a `tls://` or `wss://` connection trusts.
+//! Whom a `tls://` or `wss://` connection trusts, and who it says it is.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
@@ -18,6 +19,21 @@ pub(crate) struct TlsOptions {
     pub(crate) only_given_ca: bool,
     /// What the certificate must be for, in place of the address's host.
     pub(crate) server_name: Option<String>,
+    /// What this client shows to a gate that asks who it is.
+    pub(crate) identity: Option<Identity>,
+}
+
+/// A client certificate with its key, both PEM.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(..)")
+    }
 }
 
 impl TlsOptions {
@@ -35,8 +51,16 @@ impl TlsOptions {
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| Error::Tls(std::io::Error::other(e)))?
-            .with_root_certificates(self.roots()?)
-            .with_no_client_auth();
+            .with_root_certificates(self.roots()?);
+        let config = match &self.identity {
+            Some(identity) => {
+                let (chain, key) = identity.read()?;
+                config
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|_| Error::InvalidClientCertificate)?
+            }
+            None => config.with_no_client_auth(),
+        };
         Ok((TlsConnector::from(Arc::new(config)), name))
     }
 
@@ -60,5 +84,18 @@ impl TlsOptions {
             return Err(Error::InvalidCa);
         }
         Ok(roots)
+    }
+}
+
+impl Identity {
+    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.chain).collect();
+        let chain = chain.map_err(|_| Error::InvalidClientCertificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|_| Error::InvalidClientCertificate)?;
+        if chain.is_empty() {
+            return Err(Error::InvalidClientCertificate);
+        }
+        Ok((chain, key))
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
-use tidegate_client::{Builder, Cause, Client, CloseReason, ErrorKind, Packet, Protocol};
+use tidegate_client::{Builder, Cause, Cipher, Client, CloseReason, ErrorKind, Packet, Protocol};
 use tidegate_protocol::{Codec, V1};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -163,6 +163,38 @@ async fn tls_trusts_what_it_is_told() {
     many_requests(&client).await;
     assert_eq!(client.close().await.cause, Cause::Client);
     gate.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_clients_ciphers_on_every_transport() {
+    let key = "0123456789abcdef";
+    for cipher in [Cipher::aes_ecb(key), Cipher::aes_cbc(key)] {
+        let cipher = cipher.unwrap();
+        let (ca, tls_port, tls_gate) = tls_gate(2).await;
+        let (listener, port) = listen().await;
+        let gate = tokio::spawn(async move {
+            echo_frames(listener.accept().await.unwrap().0).await;
+            echo_messages(listener.accept().await.unwrap().0).await;
+        });
+        for url in [
+            format!("tcp://127.0.0.1:{port}"),
+            format!("ws://127.0.0.1:{port}/"),
+            format!("tls://127.0.0.1:{tls_port}"),
+            format!("wss://127.0.0.1:{tls_port}/"),
+        ] {
+            let builder = v1(&url).ca_pem(ca.as_str());
+            let builder = builder.server_name("gate.test").cipher(cipher.clone());
+            let client = builder.connect().await.unwrap();
+            for len in [0, 1, 1000, 36_000] {
+                let body = vec![b'x'; len];
+                let answer = client.request("echo/echo", body.clone()).await;
+                assert_eq!(answer.unwrap(), body, "{url}");
+            }
+            assert_eq!(client.close().await.cause, Cause::Client);
+        }
+        gate.await.unwrap();
+        tls_gate.await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

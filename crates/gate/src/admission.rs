@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::gate::GateInner;
-use crate::shard::Shard;
+use crate::session::Attachment;
+use crate::stats::TurnedAway;
 
 /// See the module.
 pub(crate) struct Admission {
@@ -32,35 +33,42 @@ impl Admission {
         self.connections.load(Ordering::Relaxed)
     }
 
-    fn enter(&self, ip: IpAddr) -> bool {
-        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.max {
+    fn enter(&self) -> bool {
+        let entered = self.connections.fetch_add(1, Ordering::Relaxed) < self.max;
+        if !entered {
             self.connections.fetch_sub(1, Ordering::Relaxed);
-            return false;
         }
-        // A limit that can never be reached is not counted for.
-        if self.max_per_address < self.max {
-            let mut by_address = self.by_address.lock();
-            let ip = network_of(ip);
-            let count = by_address.get(&ip).copied().unwrap_or(0);
-            if count as usize >= self.max_per_address {
-                self.connections.fetch_sub(1, Ordering::Relaxed);
-                return false;
-            }
-            by_address.insert(ip, count + 1);
-        }
-        true
+        entered
     }
 
-    fn leave(&self, ip: IpAddr) {
+    fn leave(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.max_per_address < self.max {
-            let mut by_address = self.by_address.lock();
-            let ip = network_of(ip);
-            if let Some(count) = by_address.get_mut(&ip) {
-                *count -= 1;
-                if *count == 0 {
-                    by_address.remove(&ip);
-                }
+    }
+
+    fn enter_from(&self, ip: IpAddr) -> bool {
+        // A limit that can never be reached is not counted for.
+        if self.max_per_address >= self.max {
+            return true;
+        }
+        let mut by_address = self.by_address.lock();
+        let count = by_address.entry(network_of(ip)).or_insert(0);
+        let entered = (*count as usize) < self.max_per_address;
+        if entered {
+            *count += 1;
+        }
+        entered
+    }
+
+    fn leave_from(&self, ip: IpAddr) {
+        if self.max_per_address >= self.max {
+            return;
+        }
+        let mut by_address = self.by_address.lock();
+        let ip = network_of(ip);
+        if let Some(count) = by_address.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&ip);
             }
         }
     }
@@ -77,33 +85,52 @@ pub(crate) fn network_of(ip: IpAddr) -> IpAddr {
 /// A connection's place; dropping it gives the place back.
 pub(crate) struct Place {
     gate: Arc<GateInner>,
-    ip: IpAddr,
-    shard: Option<Arc<Shard>>,
+    /// The client's address, once it counts for one.
+    ip: Option<IpAddr>,
+    at: Option<Arc<Attachment>>,
 }
 
 impl Place {
-    /// A place for one more connection from `ip`, if there is one.
-    pub(crate) fn take(gate: &Arc<GateInner>, ip: IpAddr) -> Option<Self> {
-        gate.admission.enter(ip).then(|| Self {
-            gate: gate.clone(),
-            ip,
-            shard: None,
-        })
+    /// A place for one more connection, if there is one. Whose it is may show later.
+    pub(crate) fn take(gate: &Arc<GateInner>) -> Result<Self, TurnedAway> {
+        match gate.admission.enter() {
+            true => Ok(Self {
+                gate: gate.clone(),
+                ip: None,
+                at: None,
+            }),
+            false => Err(TurnedAway::Connections),
+        }
     }
 
-    /// Counts for `shard` from now on: in a burst, those in set-up count too.
-    pub(crate) fn on(mut self, shard: Arc<Shard>) -> Self {
-        shard.load.fetch_add(1, Ordering::Relaxed);
-        self.shard = Some(shard);
+    /// Counts for the client at `ip` from now on, if one more may be there. Once only.
+    #[must_use]
+    pub(crate) fn count_for(&mut self, ip: IpAddr) -> bool {
+        if self.ip.is_none() && self.gate.admission.enter_from(ip) {
+            self.ip = Some(ip);
+        }
+        self.ip == Some(ip)
+    }
+
+    /// Counts for a shard and a listener from now on: in a burst, those in set-up count
+    /// too.
+    pub(crate) fn on(mut self, at: Arc<Attachment>) -> Self {
+        at.shard.load.fetch_add(1, Ordering::Relaxed);
+        at.open.begin();
+        self.at = Some(at);
         self
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.gate.admission.leave(self.ip);
-        if let Some(shard) = &self.shard {
-            shard.load.fetch_sub(1, Ordering::Relaxed);
+        self.gate.admission.leave();
+        if let Some(ip) = self.ip {
+            self.gate.admission.leave_from(ip);
+        }
+        if let Some(at) = &self.at {
+            at.shard.load.fetch_sub(1, Ordering::Relaxed);
+            at.open.end();
         }
     }
 }
@@ -119,17 +146,17 @@ mod tests {
     #[test]
     fn an_ipv6_client_is_its_64_and_a_mapped_one_its_ipv4_address() {
         let admission = Admission::new(100, 2);
-        assert!(admission.enter(ip("2001:db8:0:1::1")));
-        assert!(admission.enter(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
-        assert!(!admission.enter(ip("2001:db8:0:1::2")));
-        assert!(admission.enter(ip("2001:db8:0:2::1")), "another /64");
-        assert!(admission.enter(ip("192.0.2.1")));
-        assert!(admission.enter(ip("::ffff:192.0.2.1")));
-        assert!(!admission.enter(ip("192.0.2.1")));
-        assert!(admission.enter(ip("192.0.2.2")));
-        assert_eq!(admission.connections(), 6);
-        admission.leave(ip("2001:db8:0:1::1"));
-        assert!(admission.enter(ip("2001:db8:0:1::3")), "a place given back");
+        let enter = |text| admission.enter_from(ip(text));
+        assert!(enter("2001:db8:0:1::1"));
+        assert!(enter("2001:db8:0:1:ffff:ffff:ffff:ffff"));
+        assert!(!enter("2001:db8:0:1::2"));
+        assert!(enter("2001:db8:0:2::1"), "another /64");
+        assert!(enter("192.0.2.1"));
+        assert!(enter("::ffff:192.0.2.1"));
+        assert!(!enter("192.0.2.1"));
+        assert!(enter("192.0.2.2"));
+        admission.leave_from(ip("2001:db8:0:1::1"));
+        assert!(enter("2001:db8:0:1::3"), "a place given back");
     }
 
     #[test]
@@ -137,11 +164,12 @@ mod tests {
         let admission = Admission::new(3, 2);
         for _ in 0..2 {
             for i in 1..=3 {
-                assert!(admission.enter(IpAddr::from([127, 0, 0, i])));
+                assert!(admission.enter() && admission.enter_from(IpAddr::from([127, 0, 0, i])));
             }
-            assert!(!admission.enter(ip("127.0.0.9")), "full");
+            assert!(!admission.enter(), "full");
             for i in 1..=3 {
-                admission.leave(IpAddr::from([127, 0, 0, i]));
+                admission.leave();
+                admission.leave_from(IpAddr::from([127, 0, 0, i]));
             }
             assert_eq!(admission.connections(), 0);
             assert!(admission.by_address.lock().is_empty());

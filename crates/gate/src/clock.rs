@@ -60,6 +60,12 @@ impl Clock {
         Tick(now)
     }
 
+    /// How long ago `tick` began, by the time and not by the last step.
+    pub(crate) fn since(&self, tick: Tick) -> Duration {
+        let began = TICK * (tick.0.saturating_sub(1));
+        self.began.elapsed().saturating_sub(began)
+    }
+
     /// When the tick after the current one begins.
     pub(crate) fn next(&self) -> Instant {
         self.began + TICK * self.now().0

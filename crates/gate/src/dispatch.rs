@@ -13,12 +13,14 @@ use tokio::time::timeout;
 use crate::bus::{
     Call, CallError, CallResult, Caller, DeadInstance, Event, EventTarget, Responder,
 };
-use crate::session::{Extra, LocalSession};
+use crate::metrics::calls::Timing;
+use crate::session::flow::PendingCall;
+use crate::session::{Attachment, Extra, LocalSession};
 
 /// Routes one packet by its topic and hands it to the bus. Packets of one session are
-/// dispatched one after the other, by its connection. `count` is the packet's among the
-/// client's, where they are counted.
-pub(crate) fn dispatch(session: &LocalSession, packet: Packet, count: u64) {
+/// dispatched one after the other, by its connection, which is `at`. `count` is the
+/// packet's among the client's, where they are counted.
+pub(crate) fn dispatch(session: &LocalSession, at: &Attachment, packet: Packet, count: u64) {
     let core = session.core();
     let route = match packet.topic.route() {
         Ok(route) => route,
@@ -35,12 +37,21 @@ pub(crate) fn dispatch(session: &LocalSession, packet: Packet, count: u64) {
     };
     let info = session.snapshot();
     let wants_answer = route.request_id.is_some();
-    let call_timeout = core.at().endpoint.limits.call_timeout;
-    let deadline = core.gate.clock.now().plus(call_timeout);
-    let number = core
-        .flow
-        .lock()
-        .begin_call(packet.topic.clone(), wants_answer, count, deadline);
+    let call_timeout = at.endpoint.limits.call_timeout;
+    let span_id = rand::random();
+    let number = core.flow.lock().begin_call(PendingCall {
+        number: 0,
+        topic: packet.topic.clone(),
+        wants_answer,
+        packet: count,
+        deadline: core.gate.clock.now().plus(call_timeout),
+        service: core.gate.services.place(route.service),
+        timing: Timing::begin(span_id),
+    });
+    if !core.gate.exposure.admits(route.service, route.method) {
+        // What the bus answers where there is no such service.
+        return session.finish_call(number, Err(ErrorCode::NOT_FOUND.into()));
+    }
     let call = Call {
         service: route.service,
         method: route.method,
@@ -52,7 +63,7 @@ pub(crate) fn dispatch(session: &LocalSession, packet: Packet, count: u64) {
         body: packet.body,
         instance: None,
         wants_answer,
-        span_id: rand::random(),
+        span_id,
     };
     if core.has_bindings.load(Ordering::Relaxed) && call_bound(session, number, &call) {
         return;

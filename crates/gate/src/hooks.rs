@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tidegate_protocol::ws::upgrade::UpgradeRequest;
-use tidegate_protocol::{ErrorCode, Network, Packet, Settings, Topic, UserId};
+use tidegate_protocol::{ErrorCode, Network, Packet, SessionId, Settings, Topic, UserId};
 
 use crate::bus::{CallError, Ended};
 use crate::gate::GateInner;
@@ -50,7 +50,10 @@ pub(crate) type PacketErrorFn = Box<dyn Fn(&LocalSession, &Topic, &CallError) + 
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Credentials {
-    /// The client's address.
+    /// The id that the session will have, if the client is let in.
+    pub session: SessionId,
+    /// The client's address: what a trusted proxy says, where one is in between. The port is
+    /// 0 if it did not tell; a peer on a Unix-domain socket has 127.0.0.1.
     pub peer: SocketAddr,
     /// What the connection runs over.
     pub network: Network,
@@ -60,7 +63,8 @@ pub struct Credentials {
     pub upgrade: Option<Arc<UpgradeRequest>>,
     /// The payload of the extended protocol's `$hello`.
     pub hello: Option<Bytes>,
-    /// The client's certificate chain, DER, its own first.
+    /// The client's certificate chain, DER, its own first; see
+    /// [`peer_certificate`](Self::peer_certificate). Empty for a client that showed none.
     pub certificates: Vec<Bytes>,
 }
 

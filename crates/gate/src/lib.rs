@@ -24,17 +24,18 @@
 //! `session` (`send`, `flow`) → `conn` (`write`).
 //!
 //! - `gate`: the gate, its builder, how it runs and stops.
-//! - `listener`, `accept`, `admission`, `setup`, `tls`, `transport`: from a
-//!   socket to a connection.
+//! - `listener`, `accept`, `pace`, `admission`, `busy`, `proxy`, `setup`, `tls`,
+//!   `transport`: from a socket to a connection.
 //! - `conn`: one connection's task.
 //! - `session`: sessions, users, groups; `dormant`, `token`, `wrong_tokens`: resuming them.
 //! - `shard`, `clock`: the runtimes, their timers, broadcasts.
-//! - `dispatch`: routing, and bindings to instances.
+//! - `dispatch`: routing, and bindings to instances. `expose`: what clients may call.
 //! - [`bus`]: the seam to services; `rpc`: what services may do to sessions.
 //! - [`service`]: the kit that services are written with.
 //! - [`store`]: where settings persist.
 //! - `hooks`: where a user's code plugs in.
-//! - [`limits`], `stats`, `budget`: limits and defaults, counters, memory.
+//! - [`limits`], `stats`, [`metrics`], `budget`: limits and defaults, counters and what is
+//!   told of them, memory.
 
 /// The examples of the README compile.
 #[cfg(doctest)]
@@ -45,15 +46,20 @@ mod accept;
 mod admission;
 mod budget;
 pub mod bus;
+mod busy;
 mod clock;
 mod conn;
 mod dispatch;
 mod dormant;
+mod expose;
 mod gate;
 mod hooks;
 pub mod limits;
 mod listener;
 mod log_limit;
+pub mod metrics;
+mod pace;
+mod proxy;
 mod rpc;
 pub mod service;
 mod session;
@@ -69,19 +75,23 @@ mod watch;
 mod wrong_tokens;
 
 pub use bus::OpenTo::{self, Bound, Guests, Internal};
+pub use expose::{Exposure, ExposureError};
 pub use gate::Gate;
 pub use gate::builder::{GateBuilder, StartError};
 pub use gate::run::RunningGate;
 pub use hooks::{Credentials, Identity, Inbound, Refused};
 pub use limits::{GateLimits, Limits, Rate};
-pub use listener::{ListenError, ListenErrorKind, Listener, Protocol, Tcp, WebSocket};
+pub use listener::{KeepAlive, ListenError, ListenErrorKind, Listener, Protocol, Tcp, WebSocket};
+pub use proxy::{TrustedNetwork, TrustedNetworkError};
 pub use service::{Clients, Json, Service, Session, State};
 pub use session::{Backlog, Delivery, LocalSession};
 pub use stats::Stats;
 pub use store::{MemoryStore, Store};
 pub use tidegate_protocol as protocol;
 pub use tidegate_protocol::{
-    CloseReason, Codec, ErrorCode, GateId, GroupName, Network, Packet, SessionId, Settings,
-    Snapshot, Topic, UserId,
+    Cipher, CloseReason, Codec, ErrorCode, ForwardedHeader, GateId, GroupName, Network, Packet,
+    SessionId, Settings, Snapshot, Topic, UserId,
 };
-pub use tls::{Tls, TlsError};
+pub use tls::peer::PeerCertificate;
+pub use tls::reload::{ListenerReload, ReloadOutcome, TlsExpiry, TlsReload};
+pub use tls::{ClientAuth, Tls, TlsError};

@@ -22,8 +22,8 @@ pub struct Limits {
     pub send_queue_packets: u32,
     /// Bytes of topic and body that wait for a client. 1 MiB.
     pub send_queue_bytes: u32,
-    /// From accept to a session: TLS, upgrade, authentication and started hook
-    /// together. 10 s.
+    /// From accept to a session: PROXY header, TLS, upgrade, authentication and started
+    /// hook together. 10 s.
     pub setup_timeout: Duration,
     /// Without a byte from the client for this long the connection is closed. While
     /// it is the gate that does not read, this clock stands still. 60 s.
@@ -179,6 +179,9 @@ pub struct GateLimits {
     /// Connections at a time, those in set-up too. 100,000.
     pub max_connections: usize,
     /// Connections at a time from one client address (IPv6: from one /64). 1,000.
+    ///
+    /// The client's: where trusted proxies say whose connection they bring, the address that
+    /// they name. Peers of Unix-domain listeners have no address of their own.
     pub max_connections_per_address: usize,
     /// Bytes that outbound queues and partial frames may hold together. Beyond it
     /// sends are refused, clients for whom much waits are not read, and the connections
@@ -194,6 +197,11 @@ pub struct GateLimits {
     pub max_groups_per_session: usize,
     /// Instance bindings that one session may have. 64.
     pub max_instance_bindings: usize,
+    /// Connections accepted per second, over all listeners. Those beyond it wait in the
+    /// kernel, up to the system's limit (`net.core.somaxconn`), and then for their own next
+    /// attempt. The burst should be a hundredth of the rate at least: the gate's clock has
+    /// milliseconds. Off.
+    pub accept_rate: Option<Rate>,
 }
 
 impl Default for GateLimits {
@@ -207,6 +215,7 @@ impl Default for GateLimits {
             max_dormant: 100_000,
             max_groups_per_session: 64,
             max_instance_bindings: 64,
+            accept_rate: None,
         }
     }
 }
@@ -226,6 +235,17 @@ impl GateLimits {
         for (name, value, least) in counts {
             if value < least {
                 return Err(LimitError::TooSmall { name, value, least });
+            }
+        }
+        if let Some(rate) = self.accept_rate {
+            for value in [rate.per_second, rate.burst] {
+                if value == 0 {
+                    return Err(LimitError::TooSmall {
+                        name: "accept_rate",
+                        value: 0,
+                        least: 1,
+                    });
+                }
             }
         }
         for (name, value) in [

@@ -69,12 +69,8 @@ impl GateEndpoint for GateInner {
                 };
                 let shards = self.shards.clone();
                 let dormant = self.dormant.sessions(&self.sessions);
-                async move {
-                    Ok(GateReply::Sent(
-                        send_to_all(&shards, packet, dormant).await,
-                    ))
-                }
-                .boxed()
+                async move { Ok(GateReply::Sent(send_to_all(&shards, packet, dormant).await)) }
+                    .boxed()
             }
             GateRequest::SendToUser(user, packet, delivery) => {
                 to_some(packet, delivery, self.users.get(&user))

@@ -3,8 +3,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -31,6 +32,8 @@ pub(crate) struct Shard {
     handle: Handle,
     pub(crate) clock: Arc<Clock>,
     pub(crate) counters: Counters,
+    /// When its own task last advanced the clock, as a tick.
+    turned: AtomicU32,
     wheel: Mutex<Wheel>,
     /// Connections given to this shard, those in set-up too.
     pub(crate) load: AtomicUsize,
@@ -102,6 +105,7 @@ impl Shard {
         let (mailbox, deliveries) = mpsc::channel(MAILBOX);
         let shard = Arc::new(Self {
             handle,
+            turned: AtomicU32::new(clock.now().0),
             clock,
             counters: Counters::default(),
             wheel: Mutex::new(Wheel::new()),
@@ -171,6 +175,11 @@ impl Shard {
         self.load.load(Ordering::Relaxed)
     }
 
+    /// How long it has not come round to its tasks; within a step or two: not at all.
+    pub(crate) fn lag(&self) -> Duration {
+        self.clock.since(Tick(self.turned.load(Ordering::Relaxed)))
+    }
+
     /// Wakes the connection in `slot` at `at`.
     pub(crate) fn wake_at(&self, at: Tick, slot: u32) {
         self.wheel.lock().insert(at, slot);
@@ -199,6 +208,7 @@ async fn tick(shard: std::sync::Weak<Shard>) {
             return;
         };
         let now = shard.clock.advance();
+        shard.turned.store(now.0, Ordering::Relaxed);
         shard.wheel.lock().expire(now, &mut due);
         for slot in due.drain(..) {
             let session = shard.index.lock().get(slot as usize).cloned();
@@ -273,11 +283,7 @@ fn count(sent: &mut Sent, session: &LocalSession, result: Result<(), GateError>)
 }
 
 /// Sends one packet to these sessions, on all shards side by side.
-pub(crate) async fn send_to(
-    shards: &[Arc<Shard>],
-    packet: ForMany,
-    to: Vec<LocalSession>,
-) -> Sent {
+pub(crate) async fn send_to(shards: &[Arc<Shard>], packet: ForMany, to: Vec<LocalSession>) -> Sent {
     let mut by_shard: Vec<Vec<LocalSession>> = shards.iter().map(|_| Vec::new()).collect();
     for session in to {
         let at = session.core().at();

@@ -58,7 +58,13 @@ mod tests {
     #[test]
     fn what_is_no_token_is_none() {
         let token = NewToken::new(SessionId(7)).text;
-        for text in ["", "AAAA", &token[1..], &format!("{token}AA"), &token.replace('A', "!").replace('a', "!")] {
+        for text in [
+            "",
+            "AAAA",
+            &token[1..],
+            &format!("{token}AA"),
+            &token.replace('A', "!").replace('a', "!"),
+        ] {
             if text != token {
                 assert!(parse(text).is_none(), "{text}");
             }
@@ -79,7 +85,10 @@ mod tests {
         }
         for (i, ones) in ones.iter().enumerate() {
             // Seven standard deviations: once in a hundred billion runs.
-            assert!((843..=1157).contains(ones), "bit {i} was set {ones} times of {N}");
+            assert!(
+                (843..=1157).contains(ones),
+                "bit {i} was set {ones} times of {N}"
+            );
         }
     }
 }

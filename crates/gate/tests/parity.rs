@@ -174,6 +174,7 @@ const TESTS: &[Test] = &[
             "ServerOpts()",
         ],
     ),
+    (ciphers, &["Options.EncryptKey", "EncryptKey()"]),
     (
         tls,
         &[
@@ -199,8 +200,6 @@ const NONE: &[&str] = &[
     "IGate.GetSendMessageHook",
     "IGate.GetRecvPackHandler",
     "ISession.GenTraceSpan",
-    "Options.EncryptKey",
-    "EncryptKey()",
 ];
 
 #[test]

@@ -24,7 +24,21 @@ async fn the_store_in_memory_keeps_the_rules() {
     conformance::run(async || Ok(MemoryStore::with_max_users(100)), TTL)
         .await
         .unwrap();
-    assert!(began.elapsed() <= TTL * 13, "{:?}", began.elapsed());
+    assert!(began.elapsed() <= TTL * 16, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_full_store_in_memory_keeps_the_rules() {
+    conformance::run_full(async || Ok(MemoryStore::with_max_users(3)), 3)
+        .await
+        .unwrap();
+    let never_full = conformance::run_full(async || Ok(MemoryStore::new()), 3);
+    let broken = never_full
+        .await
+        .expect_err("a store that is never full passed");
+    assert!(broken.rule.contains("full"), "{broken}");
+    let small = conformance::run_full(async || Ok(MemoryStore::with_max_users(2)), 3);
+    small.await.expect_err("a store with less room passed");
 }
 
 /// What a broken store does wrong.
@@ -37,6 +51,9 @@ enum Fault {
     NothingExpires,
     QueryRenews,
     IdsFoldCase,
+    HeartbeatSkips,
+    HeartbeatMakes,
+    GivenUpComesLate,
     Down,
 }
 
@@ -65,6 +82,13 @@ impl Store for Broken {
                     let user = UserId::new(&user.to_lowercase()).unwrap();
                     self.0.save(&user, settings, ttl).await
                 }
+                Fault::GivenUpComesLate => {
+                    let mut late = Late(user, settings, true);
+                    tokio::task::yield_now().await;
+                    self.0.save(user, settings, ttl).await?;
+                    late.2 = false;
+                    Ok(())
+                }
                 _ => self.0.save(user, settings, ttl).await,
             }
         })
@@ -79,6 +103,9 @@ impl Store for Broken {
         user: &'a UserId,
     ) -> BoxFuture<'a, Result<Option<Settings>, StoreError>> {
         Box::pin(async move {
+            for (user, settings) in LATE.take() {
+                self.0.save(&user, &settings, FOREVER).await?;
+            }
             match self.1 {
                 Fault::Down => return Err(StoreError::Unavailable("down".into())),
                 Fault::QueryRenews => self.0.heartbeat(std::slice::from_ref(user), TTL).await?,
@@ -96,10 +123,34 @@ impl Store for Broken {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         match self.1 {
             Fault::HeartbeatForgets => self.0.heartbeat(&[], ttl),
+            Fault::HeartbeatSkips => self.0.heartbeat(&users[..users.len().min(100)], ttl),
+            Fault::HeartbeatMakes => Box::pin(async move {
+                for user in users {
+                    if self.0.query(user).await?.is_none() {
+                        self.0.save(user, &Settings::new(), ttl).await?;
+                    }
+                }
+                self.0.heartbeat(users, ttl).await
+            }),
             Fault::HeartbeatNeverEnds => self.0.heartbeat(users, FOREVER),
             _ => self.0.heartbeat(users, ttl),
         }
     }
+}
+
+/// Saves what was given up, later.
+struct Late<'a>(&'a UserId, &'a Settings, bool);
+
+impl Drop for Late<'_> {
+    fn drop(&mut self) {
+        if self.2 {
+            LATE.with_borrow_mut(|late| late.push((self.0.clone(), self.1.clone())));
+        }
+    }
+}
+
+thread_local! {
+    static LATE: std::cell::RefCell<Vec<(UserId, Settings)>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,6 +163,9 @@ async fn the_suite_finds_each_fault() {
         (Fault::NothingExpires, "gone after"),
         (Fault::QueryRenews, "a query does not extend"),
         (Fault::IdsFoldCase, "users do not touch each other"),
+        (Fault::HeartbeatSkips, "a heartbeat reaches all"),
+        (Fault::HeartbeatMakes, "a heartbeat does not bring back"),
+        (Fault::GivenUpComesLate, "an operation that was given up"),
         (Fault::Down, "never saved"),
     ] {
         let suite = conformance::run(async || Ok(Broken(MemoryStore::new(), fault)), TTL);

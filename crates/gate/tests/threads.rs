@@ -161,3 +161,36 @@ async fn sessions_that_change_while_they_end_leave_nothing_behind() {
         gate.stop().await;
     }
 }
+
+/// What a watchdog asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_kept_to_itself_is_seen_from_outside() {
+    static RELEASE: Mutex<Option<mpsc::Receiver<()>>> = Mutex::new(None);
+    async fn blocks(_: tidegate::Session) {
+        let release = RELEASE.lock().unwrap().take().unwrap();
+        // What no handler should do.
+        let _ = release.recv();
+    }
+    let (held, release) = mpsc::channel();
+    *RELEASE.lock().unwrap() = Some(release);
+    let gate = builder()
+        .shards(2)
+        .listen(Tcp::bind("127.0.0.1:0"))
+        .service(
+            tidegate::Service::new("block")
+                .one_way("now", blocks)
+                .open_to(Guests),
+        )
+        .start()
+        .await
+        .unwrap();
+    let handle = gate.gate().clone();
+    let long = Duration::from_millis(500);
+    until("all shards turn", || handle.shard_lag() < long).await;
+    let mut client = Client::tcp(&gate, 0).await;
+    client.send("block/now", "").await;
+    until("one does not", || handle.shard_lag() > long).await;
+    drop(held);
+    until("all turn again", || handle.shard_lag() < long).await;
+    gate.stop().await;
+}

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use tidegate_protocol::ws::policy::{Origins, Policy};
 use tidegate_protocol::ws::upgrade::{self, UpgradeLimits};
 use tidegate_protocol::ws::{
-    Decoder, Event, Limits, Opcode, encode_close, encode_header, encode_pong,
+    Decoder, Event, Limits, Opcode, TextMessages, encode_close, encode_header, encode_pong,
 };
 
 /// What the suite needs: its largest message, and one of as many fragments.
 const LIMITS: Limits = Limits {
     max_message: 16 << 20,
     max_fragments: 70_000,
-    allow_text: true,
+    text: TextMessages::Utf8,
 };
 const READ_BUFFER: usize = 64 * 1024;
 /// So long a closed connection waits for its client to close, too.

@@ -67,11 +67,14 @@ close_reasons! {
     PartialFrameTimeout = 4006, "a frame was not completed in time";
     /// Authentication could not be decided: its hook timed out or failed.
     AuthenticationUnavailable = 4007, "authentication is unavailable";
+    /// There are as many connections as there may be, in all or from one address. Never sent:
+    /// WebSocket clients get HTTP 503 where that is possible.
+    TooManyConnections = 4008, "too many connections";
 
     /// A session without a connection whose client did not come back in time. Never sent.
-    NotResumed = 4008, "the client did not come back";
+    NotResumed = 4009, "the client did not come back";
     /// More packets waited for a session without a connection than are kept. Never sent.
-    ResumeOverflow = 4009, "more waited for the client than is kept";
+    ResumeOverflow = 4010, "more waited for the client than is kept";
 
     /// A frame that cannot be read.
     BadFrame = 4500, "malformed frame";

@@ -1,6 +1,7 @@
 //! Frames: how a packet looks on the wire.
 //!
-//! A listener has one [`Codec`]. [`V1`] is the version 1 frame:
+//! A listener has one [`Codec`]. [`V1`] is the version 1 frame in plain, as opposed to
+//! [`Legacy`](crate::Legacy)'s:
 //!
 //! ```text
 //! frame = u16 total | u16 topic_len | topic | body        little-endian
@@ -136,24 +137,20 @@ impl Codec for V1 {
     }
 
     fn decode(&self, frame: &[u8]) -> Result<Packet, FrameError> {
-        let Some((header, rest)) = frame.split_first_chunk::<4>() else {
+        let Some((total, rest)) = frame.split_first_chunk::<2>() else {
             return Err(FrameError::TooShort(frame.len()));
         };
-        let total = usize::from(u16::from_le_bytes([header[0], header[1]]));
+        let total = usize::from(u16::from_le_bytes(*total));
+        if rest.len() < 2 {
+            return Err(FrameError::TooShort(frame.len()));
+        }
         if total != frame.len() {
             return Err(FrameError::LengthMismatch {
                 announced: total,
                 actual: frame.len(),
             });
         }
-        let topic_len = usize::from(u16::from_le_bytes([header[2], header[3]]));
-        let Some((topic, body)) = rest.split_at_checked(topic_len) else {
-            return Err(FrameError::TopicBeyondFrame(topic_len));
-        };
-        Ok(Packet {
-            topic: Topic::from_bytes(topic)?,
-            body: Bytes::copy_from_slice(body),
-        })
+        read_packet(rest)
     }
 
     fn encoded_len(&self, packet: &Packet) -> usize {
@@ -169,4 +166,19 @@ impl Codec for V1 {
         out.extend_from_slice(packet.topic.as_str().as_bytes());
         out.extend_from_slice(&packet.body);
     }
+}
+
+/// Reads what is behind the length of a frame: `u16 topic_len | topic | body`.
+pub(crate) fn read_packet(rest: &[u8]) -> Result<Packet, FrameError> {
+    let Some((topic_len, rest)) = rest.split_first_chunk::<2>() else {
+        return Err(FrameError::TooShort(rest.len()));
+    };
+    let topic_len = usize::from(u16::from_le_bytes(*topic_len));
+    let Some((topic, body)) = rest.split_at_checked(topic_len) else {
+        return Err(FrameError::TopicBeyondFrame(topic_len));
+    };
+    Ok(Packet {
+        topic: Topic::from_bytes(topic)?,
+        body: Bytes::copy_from_slice(body),
+    })
 }

@@ -1,8 +1,12 @@
-//! The numbers in `docs/protocol.md` are those of the code.
-#![allow(clippy::unwrap_used, reason = "tests")]
+//! The numbers and the examples in `docs/protocol.md` are those of the code.
 
-use tidegate_protocol::extended::{self, ClientControl, GateControl, Hello, ResumeRefusal};
-use tidegate_protocol::{CloseReason, Codec, ErrorCode, Packet, V1};
+#![allow(
+    clippy::expect_used,
+    reason = "in a test's helpers too, they fail the test"
+)]
+
+use tidegate_protocol::extended::ResumeRefusal;
+use tidegate_protocol::{Cipher, CloseReason, Codec, ErrorCode, Legacy, Packet, V1};
 
 const PAGE: &str = include_str!("../../../docs/protocol.md");
 
@@ -23,7 +27,9 @@ fn every_close_reason_and_error_code_stands_there_as_it_is() {
     let mut rows = rows();
     for reason in CloseReason::ALL {
         let text = match reason {
-            CloseReason::ConnectionLost | CloseReason::Handshake => {
+            CloseReason::ConnectionLost
+            | CloseReason::Handshake
+            | CloseReason::TooManyConnections => {
                 format!("{} (never sent)", reason.text())
             }
             _ => reason.text().to_owned(),
@@ -37,12 +43,8 @@ fn every_close_reason_and_error_code_stands_there_as_it_is() {
         );
     }
     for refusal in ResumeRefusal::ALL {
-        let row = (
-            refusal.code(),
-            refusal.name().to_owned(),
-            refusal.text().to_owned(),
-        );
-        take(&mut rows, row);
+        let (name, text) = (refusal.name().to_owned(), refusal.text().to_owned());
+        take(&mut rows, (refusal.code(), name, text));
     }
     assert!(rows.is_empty(), "not in the code: {rows:?}");
 }
@@ -52,83 +54,70 @@ fn take(rows: &mut Vec<(u16, String, String)>, row: (u16, String, String)) {
     rows.remove(found.unwrap_or_else(|| panic!("not in docs/protocol.md: {row:?}")));
 }
 
-/// The JSON blocks of the page that `read` takes.
-fn examples<T>(read: impl Fn(&str) -> Option<T>) -> Vec<T> {
-    let blocks = PAGE.split("```json\n").skip(1);
-    let text = blocks.map(|block| block.split("```").next().unwrap_or_default());
-    text.filter_map(read).collect()
-}
-
-/// Reads the body of a `$` packet of the gate's.
-fn gate_control(topic: &str, body: &str) -> Option<GateControl> {
-    let packet = Packet::try_new(topic, body.to_owned()).unwrap();
-    GateControl::read(&packet).ok()
-}
-
-#[test]
-fn the_examples_of_the_extended_protocol_are_right() {
-    let hello = examples(|text| Hello::read(text.as_bytes()).ok());
-    assert_eq!(hello.len(), 1);
-    assert_eq!(hello[0].resume.as_ref().unwrap().received, 118);
-    assert!(hello[0].wants(extended::RESUME));
-    for topic in [
-        extended::WELCOME,
-        extended::ERROR,
-        extended::GAP,
-        extended::DRAIN,
-        extended::CLOSE,
-    ] {
-        let found = examples(|text| gate_control(topic, text));
-        assert_eq!(found.len(), 1, "{topic}");
-        // What the code writes has the same fields as the page.
-        let fields = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
-        let written = found[0].packet().body;
-        let written = fields(std::str::from_utf8(&written).unwrap());
-        assert!(
-            examples(|text| (fields(text) == written).then_some(())).len() == 1,
-            "{topic}: {written}"
-        );
+/// The bytes of the example that stands behind a line that begins with `head`.
+fn example(head: &str) -> Vec<u8> {
+    let (_, after) = PAGE.split_once(&format!("\n{head}")).expect(head);
+    let (_, after) = after.split_once("```text\n").expect(head);
+    let (text, _) = after.split_once("```").expect(head);
+    let mut bytes = Vec::new();
+    for line in text.lines() {
+        // What is in words stands apart from the bytes.
+        let (numbers, words) = line.split_once("  ").unwrap_or((line, ""));
+        let numbers = numbers.split(' ');
+        let numbers: Vec<_> = numbers
+            .map(|n| u8::from_str_radix(n, 16).expect(line))
+            .collect();
+        if let Some(quoted) = words.trim().strip_prefix('"') {
+            assert_eq!(quoted.trim_end_matches('"').as_bytes(), numbers, "{line}");
+        }
+        bytes.extend(numbers);
     }
-    for text in [
-        r#"{"token": "…"}"#,
-        r#"{"refused": {"code": 3, "text": "…"}}"#,
-    ] {
-        assert!(PAGE.contains(text));
-        assert!(gate_control(extended::TOKEN, text).is_some());
-    }
+    bytes
 }
 
 #[test]
-fn the_numbers_of_the_extended_protocol_are_right() {
-    for (value, phrase) in [
-        (u64::from(extended::VERSION), "this page is version {}"),
-        (
-            extended::MAX_LIST as u64,
-            "versions of the extended protocol that the client speaks, at most {};",
-        ),
-        (extended::MAX_LIST as u64, "can do and wants, at most {};"),
-        (extended::MAX_NAME as u64, "for logs; at most {} bytes"),
-        (
-            extended::MAX_NAME as u64,
-            "one login for each; at most {} bytes",
-        ),
-        (
-            u64::from(extended::ACK_PACKETS),
-            "acknowledges after {} packets",
-        ),
-        (extended::ACK_DELAY.as_secs(), "packets or {} s"),
-        (
-            extended::MIN_HEARTBEAT.as_secs(),
-            "Intervals are between {} s and half",
-        ),
-    ] {
-        let phrase = phrase.replace("{}", &value.to_string());
-        assert!(PAGE.contains(&phrase), "not in docs/protocol.md: {phrase}");
+fn the_examples_are_what_the_code_writes_and_reads() {
+    let key = "0123456789abcdef";
+    assert!(PAGE.contains("Topic `svc/echo/1`, body `hello`, key `0123456789abcdef`"));
+    let hello = Packet::try_new("svc/echo/1", "hello").unwrap();
+    let ecb = Legacy::new(&Cipher::aes_ecb(key).unwrap());
+    let cbc = Legacy::new(&Cipher::aes_cbc(key).unwrap());
+    let forms: [(&str, &dyn Codec); 4] = [
+        ("Topic `svc/echo/1`, body `hello`, is 19 bytes", &V1),
+        ("`plain`: 19 bytes", &V1),
+        ("`aes-ecb`: 46 bytes", &ecb),
+        ("`aes-cbc`: 34 bytes", &cbc),
+    ];
+    for (head, codec) in forms {
+        let bytes = example(head);
+        let mut written = Vec::new();
+        codec.encode(&hello, &mut written);
+        assert_eq!(written, bytes, "{head}");
+        assert_eq!(codec.decode(&bytes).as_ref(), Ok(&hello), "{head}");
+        let len = bytes.len().to_string();
+        assert!(head.contains(&len), "{head}: {len}");
     }
-    let golden = "10 00                    total = 16\n04 00                    topic_len = 4\n\
-        24 61 63 6b              \"$ack\"\n03 00 00 00 00 00 00 00  3\n";
-    assert!(PAGE.contains(golden));
-    let mut frame = Vec::new();
-    V1.encode(&ClientControl::Ack(3).packet(), &mut frame);
-    assert_eq!(frame, b"\x10\0\x04\0$ack\x03\0\0\0\0\0\0\0");
+}
+
+#[test]
+fn smallest_and_largest_are_as_the_page_says() {
+    let ecb = Legacy::new(&Cipher::aes_ecb("k").unwrap());
+    let cbc = Legacy::new(&Cipher::aes_cbc([0; 32]).unwrap());
+    let forms: [(&str, &dyn Codec); 3] = [("plain", &V1), ("aes-ecb", &ecb), ("aes-cbc", &cbc)];
+    for (form, codec) in forms {
+        let row = format!("\n| `{form}` | ");
+        let (_, row) = PAGE.split_once(&row).expect(form);
+        let mut numbers = row
+            .lines()
+            .next()
+            .unwrap()
+            .trim_end_matches(" |")
+            .split(" | ");
+        let mut number = || numbers.next().unwrap().parse::<usize>().unwrap();
+        let len = |body: usize| codec.encoded_len(&Packet::try_new("t", vec![0; body]).unwrap());
+        assert_eq!(number(), len(0), "{form}");
+        let largest = number();
+        assert!(len(largest - 1) <= V1::MAX_FRAME, "{form}");
+        assert!(len(largest) > V1::MAX_FRAME, "{form}");
+    }
 }

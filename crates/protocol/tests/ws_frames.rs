@@ -3,14 +3,14 @@
 use std::iter::repeat_n;
 
 use tidegate_protocol::ws::{
-    CloseFrame, Decoder, Event, Limits, Opcode, Payload, WsError, encode_binary, encode_close,
-    encode_header, encode_ping, encode_pong, encode_text, is_legal_close_code,
+    CloseFrame, Decoder, Event, Limits, Opcode, Payload, TextMessages, WsError, encode_binary,
+    encode_close, encode_header, encode_ping, encode_pong, encode_text, is_legal_close_code,
 };
 
 const LIMITS: Limits = Limits {
     max_message: 1000,
     max_fragments: 8,
-    allow_text: true,
+    text: TextMessages::Utf8,
 };
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -234,7 +234,7 @@ fn violations() {
         assert_eq!(error.close_code(), code, "{error}");
     }
     let binary_only = Limits {
-        allow_text: false,
+        text: TextMessages::Refused,
         ..LIMITS
     };
     assert_eq!(
@@ -287,6 +287,26 @@ fn text_fails_at_the_first_impossible_byte() {
             );
             let before = &bytes[..bytes.len() - 1];
             assert_eq!(decode(before, step, &LIMITS), (vec![], None));
+        }
+    }
+}
+
+#[test]
+fn text_of_any_bytes_where_that_is_allowed() {
+    let any = Limits {
+        text: TextMessages::AnyBytes,
+        ..LIMITS
+    };
+    let payload = b"\xf4\x90 \xff\0";
+    let whole = frame(0x81, payload);
+    let pieces = [frame(0x01, &payload[..1]), frame(0x80, &payload[1..])].concat();
+    for bytes in [whole, pieces] {
+        for step in [1, 3, bytes.len()] {
+            let message = Event::Message {
+                text: true,
+                payload: Payload::Owned(payload.to_vec()),
+            };
+            assert_eq!(decode(&bytes, step, &any), (vec![message], None));
         }
     }
 }

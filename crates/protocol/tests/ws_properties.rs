@@ -4,13 +4,13 @@
 use proptest::prelude::*;
 use tidegate_protocol::ws::upgrade::{self, UpgradeLimits};
 use tidegate_protocol::ws::{
-    CloseFrame, Decoder, Event, Limits, Opcode, Payload, WsError, encode_header,
+    CloseFrame, Decoder, Event, Limits, Opcode, Payload, TextMessages, WsError, encode_header,
 };
 
 const LIMITS: Limits = Limits {
     max_message: 4096,
     max_fragments: 16,
-    allow_text: true,
+    text: TextMessages::Utf8,
 };
 
 #[derive(Debug, Clone)]

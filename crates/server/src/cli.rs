@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::file::{self, ConfigError};
-use crate::config::{BuiltIn, Config, LogConfig, LogFormat, LogLevel, TcpConfig, WebSocketConfig};
+use crate::auth::mint::TokenArgs;
+use crate::config::command::ConfigCommand;
+use crate::config::{BuiltIn, Given, LogFormat, LogLevel, Mistakes, Sources, environment};
 use crate::connect::ConnectArgs;
+use crate::secret::Secret;
 
 /// Long-connection gateway: TCP and WebSocket clients in front, services behind
 #[derive(Debug, Parser)]
@@ -21,6 +23,7 @@ const AFTER_HELP: &str = "\
 Examples:
   tidegate                                      the demo: echo and chat on this machine
   tidegate connect tcp://127.0.0.1:3653         talk to it
+  tidegate config init                          write tidegate.toml
   tidegate serve --config tidegate.toml         run a gate
   tidegate serve --tcp 0.0.0.0:3653 --service echo
 
@@ -33,14 +36,21 @@ pub(crate) enum Command {
     /// Run a gate, as a configuration file and flags say
     #[command(after_help = SERVE_AFTER_HELP)]
     Serve(ServeArgs),
+    /// Write, check or print a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Connect to a gate, and talk to it by hand or from a script
     #[command(after_help = CONNECT_AFTER_HELP)]
     Connect(ConnectArgs),
+    /// Make a token (JWT) that a gate accepts, with a key of its configuration or your own
+    #[command(after_help = TOKEN_AFTER_HELP)]
+    Token(TokenArgs),
 }
 
 const SERVE_AFTER_HELP: &str = "\
-Flags win over the file, the file wins over the defaults. A key that is unknown or wrong
-stops the start, and is named with its line.
+Flags win over the environment (TIDEGATE__LIMITS__READ_BUFFER=4096), the environment over the
+file, the file over the defaults. A key that is unknown or wrong stops the start, and is named
+with its place; tidegate config check tells all mistakes without starting.
 
 The only services that this version can serve are those it brings with it (--service, or
 services = [\"echo\", \"chat\"] in the file). Services in other processes need the NATS bus,
@@ -57,13 +67,31 @@ Examples:
   tidegate serve --tcp 0.0.0.0:3653 --ws 0.0.0.0:3654 --admin 127.0.0.1:3656 --service echo";
 
 const CONNECT_AFTER_HELP: &str = "\
+Without -e, commands are read from standard input: edited, with completion and history, where
+that is a terminal. help lists them. Results go to standard output, what went wrong to
+standard error; with --json all goes to standard output.
+
 Exit codes: 0 done, 1 a command of a script failed, 2 wrong usage, 3 cannot connect,
 4 closed by the gate or lost.
 
 Examples:
   tidegate connect tcp://127.0.0.1:3653
   tidegate connect ws://127.0.0.1:3654/ -e 'echo/echo hello'
-  tidegate connect wss://gate.example/ --ca ca.pem";
+  tidegate connect wss://gate.example/ --ca ca.pem --token-file token
+  tidegate connect tls://gate.example:3653 --cert me.pem --cert-key me.key
+  tidegate connect tcp://gate.example:3653 --cipher aes-cbc --key-file key
+  tidegate connect tcp://127.0.0.1:3653 -e 'chat/login bob' -e 'wait-for chat/said 60'
+  tidegate connect tcp://127.0.0.1:3653 --json < commands | jq .body";
+
+const TOKEN_AFTER_HELP: &str = "\
+Only the token goes to standard output. There is no key but those that you set: one that is
+only public signs nothing, and --key names the private one.
+
+Exit codes: 0 made, 1 the keys cannot be used, 2 wrong configuration or usage.
+
+Examples:
+  tidegate token --config tidegate.toml --user ada --ttl 10m
+  tidegate token --config tidegate.toml --user ada --key private.pem --setting role=admin";
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -79,7 +107,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3655")]
     pub(crate) page: String,
 
-    /// Where /healthz and /readyz are
+    /// Where /healthz, /readyz and /metrics are
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3656")]
     pub(crate) admin: String,
 
@@ -99,9 +127,8 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    from: ConfigArgs,
 
     /// The gate's id: 1 to 64 of A-Z a-z 0-9 _ -; random where none is given
     #[arg(long, value_name = "ID")]
@@ -109,7 +136,7 @@ pub(crate) struct ServeArgs {
 
     /// Threads that serve connections; one per core where none is given
     #[arg(long, value_name = "NUMBER")]
-    shards: Option<usize>,
+    shards: Option<String>,
 
     /// Where TCP clients connect; may be given several times. The first one takes the place
     /// of the address in the file's first [[tcp]], and so on; more are added, without TLS
@@ -120,7 +147,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDRESS")]
     ws: Vec<String>,
 
-    /// Where /healthz and /readyz are; nowhere where none is given
+    /// Where /healthz, /readyz and /metrics are; nowhere where none is given
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
 
@@ -130,6 +157,19 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     log: LogArgs,
+}
+
+/// Where a configuration comes from.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Sets any key, as in --set limits.read_buffer=4096 or --set tcp.0.name=players; may be
+    /// given several times. Others on this machine can see flags: give secrets in files
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Secret>,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -144,59 +184,68 @@ pub(crate) struct LogArgs {
 }
 
 impl LogArgs {
-    /// What is given wins over `config`.
-    pub(crate) fn over(self, config: LogConfig) -> LogConfig {
-        LogConfig {
-            format: self.log_format.or(config.format),
-            level: self.log_level.or(config.level),
+    /// What was given.
+    pub(crate) fn given(self) -> impl Iterator<Item = Given> {
+        let format = self
+            .log_format
+            .map(|format| word("--log-format", "log.format", format));
+        let level = self
+            .log_level
+            .map(|level| word("--log-level", "log.level", level));
+        format.into_iter().chain(level)
+    }
+}
+
+impl ConfigArgs {
+    /// File, environment, and `flags` with what `--set` says over them.
+    pub(crate) fn sources(self, mut flags: Vec<Given>) -> Result<Sources, Mistakes> {
+        for set in &self.set {
+            flags.push(Given::set(set)?);
         }
+        Ok(Sources {
+            file: self.config,
+            environment: environment(),
+            flags,
+        })
     }
 }
 
 impl ServeArgs {
-    /// Defaults, file and flags together, checked.
-    pub(crate) fn config(self) -> Result<Config, ConfigError> {
-        let mut config = match &self.config {
-            Some(file) => file::read(file)?,
-            None => Config::default(),
-        };
-        config.id = self.id.or(config.id);
-        config.shards = self.shards.or(config.shards);
-        config.admin.address = self.admin.or(config.admin.address);
-        config.log = self.log.over(config.log);
-        if !self.services.is_empty() {
-            config.services = self.services;
-        }
-        for (i, address) in self.tcp.into_iter().enumerate() {
-            match config.tcp.get_mut(i) {
-                Some(tcp) => tcp.address = address,
-                None => config.tcp.push(TcpConfig {
-                    address,
-                    ..TcpConfig::default()
-                }),
+    /// File, environment and flags.
+    pub(crate) fn sources(self) -> Result<Sources, Mistakes> {
+        let mut flags = Vec::new();
+        let one = |flag, key, value: Option<String>| value.map(|v| Given::new(flag, key, v));
+        flags.extend(one("--id", "id", self.id));
+        flags.extend(one("--shards", "shards", self.shards));
+        flags.extend(one("--admin", "admin.address", self.admin));
+        for (flag, kind, addresses) in [("--tcp", "tcp", self.tcp), ("--ws", "websocket", self.ws)]
+        {
+            for (i, address) in addresses.into_iter().enumerate() {
+                flags.push(Given::new(flag, &format!("{kind}.{i}.address"), address));
             }
         }
-        for (i, address) in self.ws.into_iter().enumerate() {
-            match config.websocket.get_mut(i) {
-                Some(ws) => ws.address = address,
-                None => config.websocket.push(WebSocketConfig {
-                    address,
-                    ..WebSocketConfig::default()
-                }),
+        for (i, service) in self.services.into_iter().enumerate() {
+            if i == 0 {
+                flags.push(Given::new("--service", "services", "[]"));
             }
+            flags.push(word("--service", &format!("services.{i}"), service));
         }
-        // The file has been checked; what is wrong now came with the flags.
-        config.check().map_err(ConfigError::InFlags)?;
-        if config.tcp.is_empty() && config.websocket.is_empty() {
-            return Err(ConfigError::NoListener);
-        }
-        Ok(config)
+        flags.extend(self.log.given());
+        self.from.sources(flags)
     }
+}
+
+/// One of a few words, which clap has read already.
+fn word(flag: &'static str, key: &str, value: impl ValueEnum) -> Given {
+    let word = value.to_possible_value();
+    let word = word.map(|word| word.get_name().to_owned());
+    Given::new(flag, key, word.unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Loaded;
 
     #[test]
     fn the_command_line_is_well_declared() {
@@ -227,17 +276,17 @@ mod tests {
         let Some(Command::Serve(serve)) = Cli::parse_from(args).command else {
             panic!("not serve");
         };
-        let config = serve.config().unwrap();
+        let config = Loaded::load(&serve.sources().unwrap()).unwrap().config;
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(config.id.as_deref(), Some("b"));
+        assert_eq!(config.id.unwrap().as_str(), "b");
         assert_eq!(config.shards, Some(3));
         assert_eq!(config.services, [BuiltIn::Echo]);
-        assert_eq!(config.log.level, Some(LogLevel::Debug));
+        assert_eq!(config.log.level, LogLevel::Debug);
         assert_eq!(config.tcp.len(), 2);
         let tls = config.tcp[0].tls.as_ref().unwrap();
-        assert_eq!(config.tcp[0].address, "b:2");
+        assert_eq!(config.tcp[0].address.as_str(), "b:2");
         assert_eq!(
-            tls.cert,
+            tls.cert.0,
             file.parent().unwrap().join("c"),
             "beside the file"
         );

@@ -5,33 +5,36 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
+use crate::admin;
 use crate::cli::DemoArgs;
-use crate::config::file::{ConfigError, KeyPath};
-use crate::config::value::Time;
-use crate::config::{
-    AdminConfig, BuiltIn, Config, GateLimitsConfig, LimitsConfig, LogConfig, TcpConfig,
-    WebSocketConfig, check_address,
-};
+use crate::config::problem::{KeyPath, Origin, Problem};
+use crate::config::value::text::HttpAddress;
+use crate::config::{Given, Loaded, Mistakes, Sources};
 use crate::logging;
 use crate::page::Page;
 use crate::run::{self, RunError};
+use crate::secret::Secret;
 
 /// How long a silent TCP client stays. The version 1 protocol has no ping, and people who
 /// chat by hand are slower than the minute that clients are given otherwise.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: &str = "1h";
 
 /// Runs the demo until a signal comes.
 pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
-    let log = args.log.over(LogConfig::default());
-    let page = args.page.clone();
-    let config = config(args);
-    config.check().map_err(ConfigError::InFlags)?;
-    check_address(&page, &KeyPath::new().key("page")).map_err(ConfigError::InFlags)?;
-    logging::start(log);
-    let admin = config.admin.address.clone();
-    run::until_signal(config.gate(), admin, |gate, admin| {
+    let page = HttpAddress::new(&args.page).map_err(|expected| {
+        let origin = Origin::Flag("--page".to_owned());
+        let what = format!("found {:?}, expected {expected}", args.page);
+        Mistakes::from(Problem::new(&origin, &KeyPath::new(), what))
+    })?;
+    let config = Loaded::load(&sources(args))?.config;
+    logging::start(config.log.clone());
+    let token = token();
+    let admin = admin::Settings::of(&config.admin).map(|settings| admin::Settings {
+        token: Some(token.clone()),
+        ..settings
+    });
+    run::until_signal(config.gate(None)?, admin, |gate, admin| {
         // It has these: they were bound, or it would not have started.
         let (tcp, ws) = (gate.address(0), gate.address(1));
         let found = Found {
@@ -42,8 +45,8 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
             admin: format!("http://{}", shown(admin)),
         };
         let served = Page::new(&found, gate.gate().clone());
-        let server = run::bind_http("page", &page, served.handler())?;
-        let text = found.text(server.address());
+        let server = run::bind_http("page", page.as_str(), served.handler())?;
+        let text = found.text(server.address(), &token);
         // Whoever closed standard output does not want to read it.
         let _ = io::stdout().write_all(text.as_bytes());
         let _ = io::stdout().flush();
@@ -52,33 +55,32 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
     .await
 }
 
-/// Every service, and no limit on what one address may do.
-fn config(args: DemoArgs) -> Config {
-    Config {
-        services: vec![BuiltIn::Echo, BuiltIn::Chat],
-        gate: GateLimitsConfig {
-            max_connections_per_address: Some(usize::MAX),
-            ..GateLimitsConfig::default()
-        },
-        tcp: vec![TcpConfig {
-            address: args.tcp,
-            v1_error_topic: Some(args.v1_error_topic.clone()),
-            limits: LimitsConfig {
-                heartbeat_timeout: Some(Time(PATIENCE)),
-                ..LimitsConfig::default()
-            },
-            ..TcpConfig::default()
-        }],
-        websocket: vec![WebSocketConfig {
-            address: args.ws,
-            v1_error_topic: Some(args.v1_error_topic),
-            origins: (!args.ws_origin.is_empty()).then_some(args.ws_origin),
-            ..WebSocketConfig::default()
-        }],
-        admin: AdminConfig {
-            address: Some(args.admin),
-        },
-        ..Config::default()
+/// Every service, and no limit on what one address may do. No file, no environment: the demo
+/// is the same everywhere.
+fn sources(args: DemoArgs) -> Sources {
+    let topic = args.v1_error_topic;
+    let mut flags = vec![
+        Given::new("demo", "services", "echo,chat"),
+        Given::new(
+            "demo",
+            "gate.max_connections_per_address",
+            i64::MAX.to_string(),
+        ),
+        Given::new("--tcp", "tcp.0.address", args.tcp),
+        Given::new("--v1-error-topic", "tcp.0.v1_error_topic", &topic),
+        Given::new("demo", "tcp.0.limits.heartbeat_timeout", PATIENCE),
+        Given::new("--ws", "websocket.0.address", args.ws),
+        Given::new("--v1-error-topic", "websocket.0.v1_error_topic", &topic),
+        Given::new("--admin", "admin.address", args.admin),
+    ];
+    for (i, origin) in args.ws_origin.into_iter().enumerate() {
+        let key = format!("websocket.0.origins.{i}");
+        flags.push(Given::new("--ws-origin", &key, origin));
+    }
+    flags.extend(args.log.given());
+    Sources {
+        flags,
+        ..Sources::default()
     }
 }
 
@@ -101,8 +103,8 @@ impl Found {
         [&self.tcp, &self.ws].map(|url| format!("{} connect {url}", self.program))
     }
 
-    /// What is printed.
-    fn text(&self, page: SocketAddr) -> String {
+    /// What is printed. The token is for whoever started the demo, and nobody else.
+    fn text(&self, page: SocketAddr, token: &Secret) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let Self {
             tcp,
@@ -112,6 +114,7 @@ impl Found {
             ..
         } = self;
         let [first, second] = self.connect();
+        let token = token.expose();
         format!(
             "\
 Tidegate {version}: the demo is running. Ctrl-C stops it.
@@ -120,6 +123,7 @@ Tidegate {version}: the demo is running. Ctrl-C stops it.
   WebSocket  {ws}
   page       http://{page}/
   admin      {admin}/healthz  {admin}/readyz
+  metrics    curl -H 'Authorization: Bearer {token}' {admin}/metrics
 
 Chat: open two more terminals here, paste one line into each,
 
@@ -143,6 +147,12 @@ A client without Tidegate:
 "
         )
     }
+}
+
+/// A token for the admin interface of this one run.
+fn token() -> Secret {
+    let random: u128 = rand::random();
+    Secret::new(format!("{random:032x}"))
 }
 
 fn shown(address: Option<impl Display>) -> String {

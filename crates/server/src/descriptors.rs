@@ -13,19 +13,20 @@ pub(crate) fn raise_limit() {
         true => Ok(()),
         false => setrlimit(Resource::Nofile, wanted),
     };
-    let limit = getrlimit(Resource::Nofile).current;
     let shown =
         |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
+    let limit = shown(limit());
     match raised {
-        Ok(()) => tracing::info!(
-            limit = shown(limit),
-            before = shown(before.current),
-            "file descriptors"
-        ),
+        Ok(()) => tracing::info!(limit, before = shown(before.current), "file descriptors"),
         Err(error) => tracing::warn!(
-            limit = shown(limit),
+            limit,
             %error,
             "the limit of file descriptors cannot be raised"
         ),
     }
+}
+
+/// How many this process may have; `None` without a limit.
+pub(crate) fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -30,23 +31,51 @@ const LIFE: Duration = Duration::from_secs(60);
 /// After an accept that failed for want of resources.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers a path; `None` is 404.
-pub(crate) type Handler = Arc<dyn Fn(&str) -> Option<Reply> + Send + Sync>;
+/// Answers a request for something, GET or HEAD, of a client; `None` is 404. At once: it
+/// must not block.
+pub(crate) type Handler = Arc<dyn Fn(&Parts, SocketAddr) -> Option<Reply> + Send + Sync>;
 
 /// What is answered.
-#[derive(Debug, Clone)]
 pub(crate) struct Reply {
-    pub(crate) status: StatusCode,
-    pub(crate) content_type: &'static str,
-    pub(crate) body: Bytes,
+    status: StatusCode,
+    content_type: &'static str,
+    body: Body,
+    /// How to authenticate, with 401.
+    pub(crate) challenge: Option<&'static str>,
+}
+
+enum Body {
+    Ready(Bytes),
+    /// Made on a thread where that holds nobody up.
+    Costly(Box<dyn FnOnce() -> Bytes + Send>),
 }
 
 impl Reply {
-    pub(crate) fn text(status: StatusCode, text: &'static str) -> Self {
+    pub(crate) fn new(status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
         Self {
             status,
-            content_type: "text/plain; charset=utf-8",
-            body: Bytes::from_static(text.as_bytes()),
+            content_type,
+            body: Body::Ready(body),
+            challenge: None,
+        }
+    }
+
+    pub(crate) fn text(status: StatusCode, text: &'static str) -> Self {
+        let body = Bytes::from_static(text.as_bytes());
+        Self::new(status, "text/plain; charset=utf-8", body)
+    }
+
+    /// One whose body takes a while to make.
+    pub(crate) fn costly(
+        status: StatusCode,
+        content_type: &'static str,
+        body: impl FnOnce() -> Bytes + Send + 'static,
+    ) -> Self {
+        Self {
+            status,
+            content_type,
+            body: Body::Costly(Box::new(body)),
+            challenge: None,
         }
     }
 }
@@ -92,8 +121,8 @@ async fn accept(listener: TcpListener, handler: Handler) {
             return;
         };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let serve = serve(stream, handler.clone());
+            Ok((stream, peer)) => {
+                let serve = serve(stream, peer, handler.clone());
                 connections.spawn(async move {
                     serve.await;
                     drop(place);
@@ -104,10 +133,10 @@ async fn accept(listener: TcpListener, handler: Handler) {
     }
 }
 
-async fn serve(stream: TcpStream, handler: Handler) {
-    let service = service_fn(move |request| {
-        let response = answer(&request, &handler);
-        async move { Ok::<_, Infallible>(response) }
+async fn serve(stream: TcpStream, peer: SocketAddr, handler: Handler) {
+    let service = service_fn(|request| {
+        let reply = reply(request, peer, &handler);
+        async move { Ok::<_, Infallible>(response(reply).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -122,23 +151,49 @@ async fn serve(stream: TcpStream, handler: Handler) {
     }
 }
 
-fn answer(request: &Request<Incoming>, handler: &Handler) -> Response<Full<Bytes>> {
-    let reply = match *request.method() {
-        Method::GET | Method::HEAD => handler(request.uri().path()),
-        _ => None,
+fn reply(request: Request<Incoming>, peer: SocketAddr, handler: &Handler) -> Reply {
+    let (request, _body) = request.into_parts();
+    let reply = match request.method {
+        Method::GET | Method::HEAD => handler(&request, peer),
+        _ => Some(Reply::text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "GET and HEAD only\n",
+        )),
     };
-    let reply = reply.unwrap_or_else(|| Reply::text(StatusCode::NOT_FOUND, "not found\n"));
-    let mut response = Response::new(Full::new(reply.body));
-    *response.status_mut() = reply.status;
+    reply.unwrap_or_else(|| Reply::text(StatusCode::NOT_FOUND, "not found\n"))
+}
+
+async fn response(reply: Reply) -> Response<Full<Bytes>> {
+    let (mut status, mut body) = (reply.status, Bytes::new());
+    match reply.body {
+        Body::Ready(ready) => body = ready,
+        Body::Costly(make) => match tokio::task::spawn_blocking(make).await {
+            Ok(made) => body = made,
+            // It panicked, and that has been reported.
+            Err(_) => status = StatusCode::INTERNAL_SERVER_ERROR,
+        },
+    }
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in [
-        (header::CONTENT_TYPE, reply.content_type),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::CONTENT_TYPE, Some(reply.content_type)),
+        (header::CACHE_CONTROL, Some("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, Some("nosniff")),
+        (header::REFERRER_POLICY, Some("no-referrer")),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            Some(CONTENT_SECURITY_POLICY),
+        ),
+        (header::WWW_AUTHENTICATE, reply.challenge),
+        (
+            header::ALLOW,
+            (status == StatusCode::METHOD_NOT_ALLOWED).then_some("GET, HEAD"),
+        ),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        if let Some(value) = value {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
     }
     response
 }

@@ -6,9 +6,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
-/// Starts to log. Level `info` and format `auto` where nothing else is given.
+/// Starts to log.
 pub(crate) fn start(config: LogConfig) {
-    let level = match config.level.unwrap_or(LogLevel::Info) {
+    let level = match config.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
@@ -16,7 +16,7 @@ pub(crate) fn start(config: LogConfig) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let terminal = io::stderr().is_terminal();
-    let human = match config.format.unwrap_or(LogFormat::Auto) {
+    let human = match config.format {
         LogFormat::Auto => terminal,
         LogFormat::Human => true,
         LogFormat::Json => false,

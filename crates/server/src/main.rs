@@ -3,18 +3,22 @@
 //! # Layout
 //!
 //! - [`cli`]: what can be typed.
-//! - [`config`]: the configuration of `tidegate serve`, one typed model.
+//! - [`config`]: the configuration of `tidegate serve`, one typed model, and `tidegate config`.
 //! - [`run`]: runs a gate from its start to its orderly stop. [`logging`], [`descriptors`]:
-//!   what it sets up first.
+//!   what it sets up first. [`kernel`]: whether the system can carry it. [`systemd`]: whom
+//!   it tells how it is.
 //! - [`demo`]: `tidegate demo`, and what it prints. [`page`]: its status page.
-//! - [`admin`]: `/healthz` and `/readyz`. [`http`]: the small HTTP server of both.
+//! - [`admin`]: `/healthz`, `/readyz` and `/metrics`. [`http`]: the small HTTP server of both.
 //! - [`echo`], [`chat`]: the services that the binary brings with it.
+//! - [`secret`]: text that no log shows.
+//! - [`auth`]: who clients are, by token or certificate; `tidegate token`.
 //! - [`connect`]: `tidegate connect`, the client.
 //!
 //! Exit codes of `demo` and `serve`: 0 after an orderly stop, 1 when the gate cannot start
 //! or a second signal cut the stop short, 2 for a wrong configuration or usage.
 
 mod admin;
+mod auth;
 mod chat;
 mod cli;
 mod config;
@@ -23,9 +27,12 @@ mod demo;
 mod descriptors;
 mod echo;
 mod http;
+mod kernel;
 mod logging;
 mod page;
 mod run;
+mod secret;
+mod systemd;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -63,11 +70,10 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         let done = match command {
             Command::Demo(args) => demo::run(args).await,
-            Command::Serve(args) => match args.config() {
-                Ok(config) => run::serve(config).await,
-                Err(error) => Err(error.into()),
-            },
+            Command::Serve(args) => run::serve(args).await,
+            Command::Config(command) => return config::command::run(command),
             Command::Connect(args) => return connect::run(args).await,
+            Command::Token(args) => auth::mint::run(args),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
@@ -76,14 +82,15 @@ fn main() -> ExitCode {
     })
 }
 
-/// Says in one line why it ends.
+/// Says why it ends, one line for each reason.
 fn fail(code: u8, why: impl Display) -> ExitCode {
-    let line: String = why
-        .to_string()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    // Whoever closed standard error does not want to know.
-    let _ = writeln!(std::io::stderr(), "tidegate: {line}");
+    for line in why.to_string().lines() {
+        let line: String = line
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        // Whoever closed standard error does not want to know.
+        let _ = writeln!(std::io::stderr(), "tidegate: {line}");
+    }
     ExitCode::from(code)
 }

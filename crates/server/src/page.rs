@@ -43,8 +43,8 @@ impl Page {
     }
 
     pub(crate) fn handler(self) -> Handler {
-        Arc::new(move |path| {
-            let (content_type, body) = match path {
+        Arc::new(move |request, _peer| {
+            let (content_type, body) = match request.uri.path() {
                 "/" => ("text/html; charset=utf-8", self.html.clone()),
                 "/style.css" => (
                     "text/css; charset=utf-8",
@@ -57,11 +57,7 @@ impl Page {
                 "/status.json" => ("application/json", self.status()),
                 _ => return None,
             };
-            Some(Reply {
-                status: StatusCode::OK,
-                content_type,
-                body,
-            })
+            Some(Reply::new(StatusCode::OK, content_type, body))
         })
     }
 

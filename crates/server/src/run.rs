@@ -6,13 +6,19 @@ use std::process;
 use std::time::Duration;
 
 use thiserror::Error;
-use tidegate::{GateBuilder, RunningGate, StartError};
+use tidegate::{Gate, GateBuilder, RunningGate, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::admin::Admin;
-use crate::config::Config;
-use crate::config::file::ConfigError;
+use crate::admin::{self, Admin};
+use crate::auth::Auth;
+use crate::auth::mint::MintError;
+use crate::auth::settings::AuthError;
+use crate::cli::ServeArgs;
+use crate::config::gate::Unusable;
+use crate::config::{Loaded, Mistakes, check};
 use crate::http::HttpServer;
+use crate::kernel::{self, Needs};
+use crate::systemd::{self, Manager};
 use crate::{descriptors, logging};
 
 /// What stopping may take beyond the gate's own deadline, before the process just ends.
@@ -22,7 +28,7 @@ const OVERTIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] Mistakes),
     #[error("cannot start: {0}")]
     Start(#[from] StartError),
     #[error("cannot start: {what} on {address}: {why}")]
@@ -31,6 +37,12 @@ pub(crate) enum RunError {
         address: String,
         why: io::Error,
     },
+    #[error("cannot start: {0}")]
+    Auth(#[from] AuthError),
+    #[error("cannot start: {0}")]
+    Unusable(#[from] Unusable),
+    #[error("no token: {0}")]
+    Mint(#[from] MintError),
     #[error("cannot start: signals: {0}")]
     Signals(io::Error),
     #[error("the gate did not stop in time")]
@@ -42,37 +54,77 @@ impl RunError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
+            Self::Mint(error) if error.is_usage() => 2,
             _ => 1,
         }
     }
 }
 
 /// `tidegate serve`.
-pub(crate) async fn serve(config: Config) -> Result<(), RunError> {
-    logging::start(config.log);
-    let admin = config.admin.address.clone();
-    until_signal(config.gate(), admin, |_, _| Ok(())).await
+pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
+    let Loaded {
+        config, warnings, ..
+    } = Loaded::load(&args.sources()?)?;
+    check::has_listener(&config).map_err(Mistakes::from)?;
+    logging::start(config.log.clone());
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let admin = admin::Settings::of(&config.admin);
+    let auth = config.auth.settings().map(Auth::new).transpose()?;
+    let hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
+    until_signal(config.gate(auth.as_ref())?, admin, |gate, _| {
+        tokio::spawn(reload_at(hangup, gate.gate().clone()));
+        kernel::check(Needs::new(gate.gate().limits(), gate.listeners().count()));
+        let watch = auth.map(|auth| auth.watch(gate.gate())).transpose();
+        watch.map_err(RunError::Signals)
+    })
+    .await
+}
+
+/// Reloads certificates at each SIGHUP; the gate logs what came of it.
+async fn reload_at(mut hangup: Signal, gate: Gate) {
+    while hangup.recv().await.is_some() {
+        systemd::reloading();
+        let gate = gate.clone();
+        let reload = tokio::task::spawn_blocking(move || gate.reload_tls());
+        match reload.await {
+            Ok(reload) if reload.listeners.is_empty() => {
+                tracing::info!("SIGHUP: no listener has TLS, so there is nothing to reload");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "SIGHUP: TLS not reloaded"),
+        }
+        systemd::reloaded();
+    }
 }
 
 /// Runs the gate until a signal comes, then stops it in order. `started` is told where
 /// everything is; what it returns lives until the gate has stopped.
 pub(crate) async fn until_signal<T>(
     gate: GateBuilder,
-    admin: Option<String>,
+    admin: Option<admin::Settings>,
     started: impl FnOnce(&RunningGate, Option<SocketAddr>) -> Result<T, RunError>,
 ) -> Result<(), RunError> {
     // First: a signal that comes while the gate starts is not lost.
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     descriptors::raise_limit();
-    let state = Admin::new();
     let admin = match admin {
-        Some(address) => Some(bind_http("admin", &address, state.handler())?),
+        Some(settings) => {
+            let address = settings.address.clone();
+            let state = Admin::new(settings);
+            let server = bind_http("admin", &address, state.clone().handler())?;
+            Some((server, state))
+        }
         None => None,
     };
     let gate = gate.start().await?;
-    state.watch(gate.gate().clone());
-    let beside = started(&gate, admin.as_ref().map(HttpServer::address))?;
+    if let Some((_, state)) = &admin {
+        state.watch(gate.gate().clone());
+    }
+    let beside = started(&gate, admin.as_ref().map(|(server, _)| server.address()))?;
     tracing::info!(gate = %gate.gate().id(), "ready");
+    let manager = Manager::ready(gate.gate());
     let by = signals.next().await;
     tracing::info!(
         signal = by,
@@ -84,6 +136,9 @@ pub(crate) async fn until_signal<T>(
         process::exit(1);
     });
     let deadline = gate.gate().limits().shutdown_timeout + OVERTIME;
+    if let Some(manager) = &manager {
+        manager.stopping(deadline);
+    }
     // In a task of its own: its last part waits for the gate's threads.
     let stopping = tokio::spawn(gate.stop());
     if tokio::time::timeout(deadline, stopping).await.is_err() {
@@ -92,7 +147,7 @@ pub(crate) async fn until_signal<T>(
         process::exit(1);
     }
     // Only now: readiness could be asked for until here.
-    drop((admin, beside));
+    drop((admin, beside, manager));
     Ok(())
 }
 

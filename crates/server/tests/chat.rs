@@ -20,7 +20,7 @@ struct Repl {
 impl Repl {
     fn connect(url: &str) -> Self {
         let mut child = tidegate()
-            .args(["connect", url])
+            .args(["connect", "--compact", url])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::server::{Server, client, http, packet};
+use support::server::{Server, client, packet};
 use support::{PATIENCE, frame};
 use tidegate_client::{Client, CloseReason, Protocol};
 
@@ -131,28 +131,6 @@ fn readiness_ends_with_the_signal_and_health_with_the_process() {
     assert_eq!(packet(&mut stream).0, "echo/after/1", "the call goes on");
     assert_eq!(server.ended().code(), Some(0));
     assert_eq!(server.admin("/healthz"), None);
-}
-
-#[test]
-fn the_admin_interface_has_nothing_else() {
-    let server = Server::start(CONFIG, &[]);
-    let admin = server.admin.unwrap();
-    for path in [
-        "/",
-        "/health",
-        "/healthz/",
-        "/readyz/x",
-        "//readyz",
-        "/metrics",
-    ] {
-        assert_eq!(http(admin, "GET", path).unwrap().0, 404, "{path}");
-    }
-    assert_eq!(http(admin, "GET", "/healthz?full").unwrap().0, 200);
-    assert_eq!(
-        http(admin, "HEAD", "/readyz").unwrap(),
-        (200, String::new())
-    );
-    assert_eq!(http(admin, "POST", "/readyz").unwrap().0, 404);
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Task {
         self.shared.max_frame.store(V1::MAX_FRAME, Relaxed);
         self.shared.fits(&hello).map_err(Error::from)?;
         let dialed = self.dialer.dial().await?;
-        let mut link = Link::new(dialed.transport);
+        let mut link = Link::new(dialed.transport, self.dialer.plan.frames.clone());
         let lost = |error| Ending::transport(Closed::lost(&error));
         link.queue(&hello, &self.shared).map_err(lost)?;
         *asked = true;

@@ -16,10 +16,10 @@ use tidegate_protocol::extended::ClientSession;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::client::Shared;
 use crate::dial::Dialer;
 use crate::error::{Closed, Error};
 use crate::options::Options;
+use crate::shared::Shared;
 use crate::states::{Event, State};
 
 mod backoff;

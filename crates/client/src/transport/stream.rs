@@ -5,11 +5,12 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tidegate_protocol::{Codec, FrameError, Packet, V1};
+use tidegate_protocol::{FrameError, Packet, V1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Incoming, Transport};
 use crate::error::{Cause, Closed};
+use crate::frames::Frames;
 
 const READ_CHUNK: usize = 8192;
 /// Buffers that grew beyond this are given back once empty.
@@ -18,6 +19,7 @@ const KEPT: usize = 16 * 1024;
 /// Frames that follow each other.
 pub(crate) struct StreamTransport<S> {
     io: S,
+    frames: Frames,
     /// Bytes read; those before `taken` are done with.
     input: Vec<u8>,
     taken: usize,
@@ -28,9 +30,10 @@ pub(crate) struct StreamTransport<S> {
 }
 
 impl<S> StreamTransport<S> {
-    pub(crate) fn new(io: S) -> Self {
+    pub(crate) fn new(io: S, frames: Frames) -> Self {
         Self {
             io,
+            frames,
             input: Vec::new(),
             taken: 0,
             output: Vec::new(),
@@ -42,13 +45,14 @@ impl<S> StreamTransport<S> {
     /// The next whole packet among the bytes read.
     fn next_packet(&mut self) -> Result<Option<Packet>, FrameError> {
         let buffered = &self.input[self.taken..];
-        let Some(len) = V1.frame_len(buffered, V1::MAX_FRAME)? else {
+        let codec = self.frames.codec();
+        let Some(len) = codec.frame_len(buffered, V1::MAX_FRAME)? else {
             return Ok(None);
         };
         let Some(frame) = buffered.get(..len) else {
             return Ok(None);
         };
-        let packet = V1.decode(frame)?;
+        let packet = codec.decode(frame)?;
         self.taken += len;
         Ok(Some(packet))
     }
@@ -68,7 +72,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn queue(&mut self, packet: &Packet) -> io::Result<()> {
-        V1.encode(packet, &mut self.output);
+        self.frames.codec().encode(packet, &mut self.output);
         Ok(())
     }
 

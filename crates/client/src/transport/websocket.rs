@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use tidegate_protocol::{CloseReason, Codec, Packet, V1};
+use tidegate_protocol::{CloseReason, Packet};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -15,13 +15,17 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Incoming, Transport};
 use crate::error::{Cause, Closed};
+use crate::frames::Frames;
 
 /// Messages of a WebSocket. Pings are answered below, while reading.
-pub(crate) struct WebSocketTransport<S>(WebSocketStream<S>);
+pub(crate) struct WebSocketTransport<S> {
+    socket: WebSocketStream<S>,
+    frames: Frames,
+}
 
 impl<S> WebSocketTransport<S> {
-    pub(crate) fn new(socket: WebSocketStream<S>) -> Self {
-        Self(socket)
+    pub(crate) fn new(socket: WebSocketStream<S>, frames: Frames) -> Self {
+        Self { socket, frames }
     }
 }
 
@@ -30,10 +34,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn queue(&mut self, packet: &Packet) -> io::Result<()> {
-        let mut frame = Vec::with_capacity(V1.encoded_len(packet));
-        V1.encode(packet, &mut frame);
+        let codec = self.frames.codec();
+        let mut frame = Vec::with_capacity(codec.encoded_len(packet));
+        codec.encode(packet, &mut frame);
         // Buffers only: the socket's write buffer is larger than what is ever queued.
-        Pin::new(&mut self.0)
+        Pin::new(&mut self.socket)
             .start_send(Message::Binary(Bytes::from(frame)))
             .map_err(io_error)
     }
@@ -43,19 +48,19 @@ where
             code: CloseReason::ClientLeft.code().into(),
             reason: CloseReason::ClientLeft.text().into(),
         };
-        Pin::new(&mut self.0)
+        Pin::new(&mut self.socket)
             .start_send(Message::Close(Some(goodbye)))
             .map_err(io_error)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx).map_err(io_error)
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(io_error)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
         let closed = loop {
-            match ready!(Pin::new(&mut self.0).poll_next(cx)) {
-                Some(Ok(Message::Binary(frame))) => match V1.decode(&frame) {
+            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+                Some(Ok(Message::Binary(frame))) => match self.frames.codec().decode(&frame) {
                     Ok(packet) => return Poll::Ready(Incoming::Packet(packet)),
                     Err(e) => break Closed::new(Cause::Protocol, e.to_string()),
                 },

@@ -8,8 +8,8 @@ use tidegate_protocol::{CloseReason, ErrorCode, Packet};
 
 use super::{Connection, State, Step};
 use crate::clock::Tick;
-use crate::session::LocalSession;
 use crate::session::flow::Phase;
+use crate::session::{Attachment, LocalSession};
 
 /// Milliseconds that a client is asked to wait before it connects again, from and to: each
 /// is told another time, so that they do not all come at once.
@@ -82,7 +82,10 @@ impl Connection {
             }
             let ack = flow.ack_due(now);
             let interval = flow.extended().map(|extended| extended.gate_interval());
-            (ack, interval.is_some_and(|i| self.last_written.plus(i) <= now))
+            (
+                ack,
+                interval.is_some_and(|i| self.last_written.plus(i) <= now),
+            )
         };
         if let Some(count) = ack {
             self.write_control(&GateControl::Ack(count));
@@ -104,7 +107,10 @@ impl Connection {
 
     /// The gate's last word.
     pub(super) fn say_close(&mut self, reason: CloseReason) {
-        if matches!(reason, CloseReason::ConnectionLost | CloseReason::ClientLeft) {
+        if matches!(
+            reason,
+            CloseReason::ConnectionLost | CloseReason::ClientLeft
+        ) {
             return;
         }
         let (from, to) = RETRY_AFTER;
@@ -125,10 +131,10 @@ impl Connection {
     pub(super) fn leave_hook(&mut self) {
         let hook = self.kept.as_mut().and_then(|kept| kept.hook.take());
         if let Some(hook) = hook {
-            let session = self.session.clone();
+            let (session, at) = (self.session.clone(), self.at.clone());
             self.at.shard.spawn(async move {
                 if let Some(passed) = hook.await {
-                    passed.dispatch(&session);
+                    passed.dispatch(&session, &at);
                 }
             });
         }
@@ -158,8 +164,8 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    pub(super) fn dispatch(self, session: &LocalSession) {
-        crate::dispatch::dispatch(session, self.packet, self.count);
+    pub(super) fn dispatch(self, session: &LocalSession, at: &Attachment) {
+        crate::dispatch::dispatch(session, at, self.packet, self.count);
         drop(self.turn);
     }
 }

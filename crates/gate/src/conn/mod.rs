@@ -182,6 +182,8 @@ impl Connection {
             _place: place,
         };
         if !early.is_empty() {
+            let counters = &connection.at.shard.counters;
+            counters.bytes_in.add(early.len() as u64);
             connection.kept().input = early;
         }
         connection
@@ -338,14 +340,14 @@ impl Connection {
             unwritten.1 = kept.ends.iter().map(|end| u64::from(end.size)).sum();
             hook = kept.hook.take();
         }
-        let session = self.session.clone();
+        let (session, at) = (self.session.clone(), self.at.clone());
         self.at.shard.spawn(async move {
             // A packet that a hook has at hand was accepted: it is served before the
             // services hear of the end.
             if let Some(hook) = hook
                 && let Some(passed) = hook.await
             {
-                passed.dispatch(&session);
+                passed.dispatch(&session, &at);
             }
             session.end(reason, unwritten).await;
         });
@@ -423,7 +425,7 @@ mod tests {
         let mut frame = [0; 7];
         first.read_exact(&mut frame).await.unwrap();
         let at = Arc::clone(&session.core().at());
-        let place = || Place::take(&gate.gate().0, session.ip()).unwrap();
+        let place = || Place::take(&gate.gate().0).unwrap();
         let join = |epoch| {
             let (client, server) = duplex(4096);
             let io = Transport::Other(Box::new(server));

@@ -193,20 +193,23 @@ impl Connection {
             self.buckets()[0].take(1);
         }
         let core = self.session.core();
+        let turn = match self.extended {
+            true if packet.topic.is_reserved() => return self.control(&packet),
+            true => core.flow.lock().turn(),
+            false => None,
+        };
+        // Held until the packet is handed on: a connection that takes the session over
+        // does not overtake it.
+        let _turn = turn.as_ref().map(|turn| turn.lock());
         let mut count = 0;
         if self.extended {
-            if packet.topic.is_reserved() {
-                return self.control(&packet);
-            }
-            let mut flow = core.flow.lock();
-            flow.confirm();
+            let taken = core.flow.lock().take_packet(self.epoch, self.now());
             // Another connection has the session: the client sends it again there.
-            let taken = flow.take_packet(self.epoch, self.now());
             count = taken.ok_or(Step::Blocked)?;
         }
         let hooks = &core.gate.hooks;
         if hooks.receive.is_none() && hooks.route.is_none() {
-            dispatch(&self.session, packet, count);
+            dispatch(&self.session, &self.at, packet, count);
             return Ok(());
         }
         let hook = inbound(self.session.clone(), packet, count).boxed();
@@ -223,7 +226,7 @@ impl Connection {
         if let Poll::Ready(passed) = hook.as_mut().poll(cx) {
             self.kept().hook = None;
             if let Some(passed) = passed {
-                passed.dispatch(&self.session);
+                passed.dispatch(&self.session, &self.at);
             }
         }
     }
@@ -248,7 +251,8 @@ impl Connection {
     fn is_paused(&mut self) -> bool {
         let core = self.session.core();
         let limit = self.at.endpoint.limits.concurrent_tasks;
-        let flow = core.flow.lock();
+        let mut flow = core.flow.lock();
+        flow.note_under_way();
         let full = flow.free_tasks(limit) == 0;
         // The gate closes those who hold most; meanwhile no more is taken from those for
         // whom something is kept. A frame that fits one read is served as ever.

@@ -7,6 +7,7 @@ use tidegate_protocol::{CloseReason, ErrorCode};
 
 use super::{Connection, Pause, State, Step};
 use crate::clock::{TICK, Tick};
+use crate::metrics::calls::Outcome;
 use crate::transport::Peer;
 
 /// How often a peer is looked after while its bytes are not read, and a bucket that
@@ -73,6 +74,9 @@ impl Connection {
             }
         };
         for call in expired {
+            let outcome = Outcome::Error(ErrorCode::OUTCOME_UNKNOWN);
+            let calls = &self.at.shard.counters.calls;
+            calls.add(call.service, outcome, call.timing);
             self.session
                 .packet_error(&call.topic, call.packet, &ErrorCode::OUTCOME_UNKNOWN.into());
         }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::run::RunningGate;
 use crate::bus::{Bus, BusError, CallError, Ended, LocalBus};
+use crate::expose::Exposure;
 use crate::hooks::{Credentials, Hooks, Identity, Inbound, Refused};
 use crate::limits::{GateLimits, LimitError, Limits};
 use crate::listener::{ListenError, Listener};
@@ -22,6 +23,9 @@ use crate::store::{MemoryStore, Store};
 /// How long settings outlive their user's last heartbeat, unless set: a day.
 const STORE_TTL: Duration = Duration::from_secs(24 * 3600);
 
+/// How often certificates are looked at, unless set.
+const TLS_WATCH: Duration = Duration::from_secs(10);
+
 /// Builds a gate. Nothing is checked or opened before [`start`](Self::start).
 pub struct GateBuilder {
     pub(super) id: Option<String>,
@@ -31,9 +35,11 @@ pub struct GateBuilder {
     pub(super) store: Arc<dyn Store>,
     pub(super) store_ttl: Duration,
     pub(super) hooks: Hooks,
+    pub(super) exposure: Exposure,
     pub(super) limits: Limits,
     pub(super) gate_limits: GateLimits,
     pub(super) shards: Option<usize>,
+    pub(super) tls_watch: Option<Duration>,
 }
 
 impl GateBuilder {
@@ -46,9 +52,11 @@ impl GateBuilder {
             store: Arc::new(MemoryStore::new()),
             store_ttl: STORE_TTL,
             hooks: Hooks::default(),
+            exposure: Exposure::all(),
             limits: Limits::default(),
             gate_limits: GateLimits::default(),
             shards: None,
+            tls_watch: Some(TLS_WATCH),
         }
     }
 
@@ -90,6 +98,14 @@ impl GateBuilder {
         self
     }
 
+    /// What clients may call; by default all that services open to them. The rest does
+    /// not exist for a client: its packets are answered as those for a method that is
+    /// not there. Services call each other as before.
+    pub fn expose(mut self, exposure: Exposure) -> Self {
+        self.exposure = exposure;
+        self
+    }
+
     /// What listeners without limits of their own allow each connection.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -106,6 +122,17 @@ impl GateBuilder {
     /// core. 0: everything runs on the runtime that starts the gate.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
+        self
+    }
+
+    /// How often to look whether certificates, keys and client CAs have changed, and to
+    /// serve what is new; 10 seconds, at least 10 ms. `None`: only
+    /// [`Gate::reload_tls`](crate::Gate::reload_tls) does.
+    ///
+    /// Contents are compared, and taken once two looks agree, the second at most a
+    /// second after the first.
+    pub fn tls_watch(mut self, every: Option<Duration>) -> Self {
+        self.tls_watch = every;
         self
     }
 
@@ -191,6 +218,18 @@ impl GateBuilder {
     }
 
     // --- start
+
+    /// Checks what [`start`](Self::start) would find wrong before it listens: id, limits,
+    /// listeners, certificates. Opens no socket.
+    pub fn check(&self) -> Result<(), StartError> {
+        self.gate_id()?;
+        self.limits.check()?;
+        self.gate_limits.check()?;
+        for listener in &self.listeners {
+            listener.clone().without_socket(&self.limits)?;
+        }
+        Ok(())
+    }
 
     /// Starts the gate: checks everything, registers the services, then listens.
     pub async fn start(self) -> Result<RunningGate, StartError> {

@@ -17,18 +17,24 @@ use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::bus::gate::Sent;
 use crate::bus::{Bus, Connected, GateEndpoint, GateError, GateRequest, SessionOp, SessionReply};
+use crate::busy::Parting;
 use crate::clock::Clock;
 use crate::dormant::Dormant;
+use crate::expose::Exposure;
 use crate::hooks::Hooks;
 use crate::limits::GateLimits;
 use crate::log_limit::LogLimit;
+use crate::metrics::calls::Services;
+use crate::metrics::listeners::Listeners;
+use crate::pace::Pace;
 use crate::rpc;
 use crate::service::Clients;
-use crate::session::{Delivery, LocalSession};
 use crate::session::table::{Groups, Table, Users};
+use crate::session::{Delivery, LocalSession};
 use crate::shard::Shard;
 use crate::stats::{Counters, Stats};
 use crate::store::keeper::Keeper;
+use crate::tls::served::Served;
 use crate::wrong_tokens::WrongTokens;
 
 pub(crate) mod builder;
@@ -39,6 +45,7 @@ pub(crate) struct GateInner {
     pub(crate) id: GateId,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) hooks: Hooks,
+    pub(crate) exposure: Exposure,
     pub(crate) limits: GateLimits,
     pub(crate) clock: Arc<Clock>,
     pub(crate) shards: Arc<[Arc<Shard>]>,
@@ -46,8 +53,17 @@ pub(crate) struct GateInner {
     pub(crate) users: Users,
     pub(crate) groups: Groups,
     pub(crate) admission: Admission,
+    pub(crate) pace: Pace,
+    /// Clients turned away that are waited for.
+    pub(crate) parting: Parting,
     pub(crate) budget: Budget,
     pub(crate) store: Keeper,
+    /// Of the listeners that have it.
+    pub(crate) tls: Vec<Arc<Served>>,
+    /// What calls are counted by.
+    pub(crate) services: Services,
+    /// What connections are counted by.
+    pub(crate) listeners: Listeners,
     /// Lines about packets that were not served.
     pub(crate) error_log: LogLimit,
     /// Lines about sessions and set-ups that ended as nobody wished.
@@ -136,6 +152,14 @@ impl Gate {
     /// Whether it takes clients: listeners are open and it is not stopping.
     pub fn is_ready(&self) -> bool {
         self.0.ready.load(Ordering::Acquire)
+    }
+
+    /// How long the shard that is most behind has not come round to its tasks. Some
+    /// 50 ms while all is well; it grows while code that blocks, or spins, keeps a shard
+    /// to itself: its connections are not served meanwhile. For watchdogs.
+    pub fn shard_lag(&self) -> Duration {
+        let lags = self.0.shards.iter().map(|shard| shard.lag());
+        lags.max().unwrap_or_default()
     }
 
     // --- the session table

@@ -14,15 +14,20 @@ use tokio::time::Instant;
 
 use super::builder::{GateBuilder, StartError};
 use super::{Ending, Gate, GateInner};
-use crate::accept::accept;
-use crate::admission::{Admission, Place};
+use crate::accept::{self, accept};
+use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::bus::{GateInfo, Registration};
+use crate::busy::Parting;
 use crate::clock::Clock;
 use crate::dormant::Dormant;
 use crate::limits::Limits;
-use crate::listener::{Endpoint, ListenError, Listener};
+use crate::listener::{Endpoint, ListenError, Listener, Local, SocketFile};
 use crate::log_limit::LogLimit;
+use crate::metrics::calls::Services;
+use crate::metrics::listeners::Listeners;
+use crate::pace::Pace;
+use crate::proxy::Remote;
 use crate::rpc;
 use crate::service::RunningService;
 use crate::session::table::{Groups, Table, Users};
@@ -30,6 +35,7 @@ use crate::session::{Attachment, LocalSession};
 use crate::setup::{self, Source};
 use crate::shard::{self, Shard};
 use crate::store::keeper::{self, Keeper};
+use crate::tls::reload;
 use crate::transport::Stream;
 use crate::wrong_tokens::WrongTokens;
 
@@ -44,7 +50,9 @@ const FOR_SERVICES: u32 = 5;
 /// services nor hooks; [`stop`](Self::stop) ends it in order.
 pub struct RunningGate {
     gate: Gate,
-    listeners: Vec<(Arc<str>, Option<SocketAddr>)>,
+    listeners: Vec<(Arc<str>, Local)>,
+    /// Of Unix-domain listeners, removed when they close.
+    files: Vec<SocketFile>,
     tasks: Vec<AbortHandle>,
     services: Vec<RunningService>,
     registration: Option<Registration>,
@@ -64,19 +72,29 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     for listener in builder.listeners {
         sockets.push(listener.open(&builder.limits)?);
     }
+    let tls: Vec<_> = sockets
+        .iter()
+        .filter_map(|(_, endpoint)| endpoint.tls.clone())
+        .collect();
     let clock = Arc::new(Clock::new());
     let (shards, threads) = start_shards(builder.shards, &home, &clock)?;
     let limits = builder.gate_limits;
     let gate = Gate(Arc::new(GateInner {
         admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
+        pace: Pace::new(limits.accept_rate),
+        parting: Parting::default(),
         budget: Budget::new(limits.memory_budget),
         store: Keeper::new(builder.store, builder.store_ttl, limits.store_timeout),
+        services: Services::new(),
+        listeners: Listeners::default(),
         id: id.clone(),
         bus: bus.clone(),
         hooks: builder.hooks,
+        exposure: builder.exposure,
         limits,
         clock,
         shards,
+        tls: tls.clone(),
         sessions: Table::new(),
         users: Users::new(),
         groups: Groups::new(),
@@ -92,6 +110,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     let mut running = RunningGate {
         gate,
         listeners: Vec::new(),
+        files: Vec::new(),
         tasks: Vec::new(),
         services: Vec::new(),
         registration: None,
@@ -106,18 +125,28 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
     let inner = running.gate.0.clone();
     running.registration = Some(bus.register_gate(info, rpc::endpoint(&inner)).await?);
     for service in builder.services {
-        running.services.push(service.register(bus.clone()).await?);
+        let service = service.register(bus.clone()).await?;
+        inner.services.add(service.service());
+        running.services.push(service);
     }
     running.spawn(&home, keeper::heartbeats(inner.clone()));
     running.spawn(&home, keep_house(inner.clone()));
-    for (i, (socket, endpoint)) in sockets.into_iter().enumerate() {
+    if !tls.is_empty() {
+        running.spawn(&home, reload::remind(tls.clone()));
+        if let Some(every) = builder.tls_watch {
+            running.spawn(&home, reload::watch(tls, every));
+        }
+    }
+    for (i, (bound, endpoint)) in sockets.into_iter().enumerate() {
         let endpoint = Arc::new(endpoint);
-        running
-            .listeners
-            .push((endpoint.name.clone(), endpoint.local));
-        announce(&endpoint);
+        announce(&endpoint, &bound.local);
+        running.listeners.push((endpoint.name.clone(), bound.local));
+        running.files.extend(bound.file);
         let shard = inner.shards[i % inner.shards.len()].clone();
-        running.spawn(&shard.handle(), accept(inner.clone(), socket, endpoint));
+        running.spawn(
+            &shard.handle(),
+            accept(inner.clone(), bound.socket, endpoint),
+        );
     }
     inner.ready.store(true, Ordering::Release);
     Ok(running)
@@ -149,15 +178,22 @@ fn start_shards(
     }
 }
 
-fn announce(endpoint: &Endpoint) {
-    let address = endpoint.local.map(|a| a.to_string()).unwrap_or_default();
+fn announce(endpoint: &Endpoint, address: &Local) {
     tracing::info!(
         listener = %endpoint.name,
-        address,
+        %address,
         network = endpoint.network().as_str(),
         tls = endpoint.tls.is_some(),
         "listening"
     );
+    if let Some(cipher) = endpoint.cipher {
+        tracing::warn!(
+            listener = %endpoint.name,
+            cipher,
+            "a legacy cipher, for old clients only: packets are unauthenticated and \
+             deterministic, and can be forged, replayed and reordered; use TLS"
+        );
+    }
 }
 
 /// Looks after sessions that wait to be resumed. When more bytes wait than the gate may
@@ -181,6 +217,7 @@ async fn keep_house(gate: Arc<GateInner>) {
         };
         let mut fat: Vec<_> = gate.sessions.all().filter_map(weigh).collect();
         fat.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        gate.counters().sheds.add(1);
         tracing::warn!(
             excess,
             holders = fat.len(),
@@ -202,14 +239,16 @@ impl RunningGate {
         &self.gate
     }
 
-    /// The listeners' names and addresses, in the order they were given.
+    /// The listeners' names and addresses, in the order they were given. Unix-domain
+    /// listeners have none.
     pub fn listeners(&self) -> impl Iterator<Item = (&str, Option<SocketAddr>)> {
-        self.listeners.iter().map(|(name, at)| (&**name, *at))
+        let listeners = self.listeners.iter();
+        listeners.map(|(name, at)| (&**name, at.ip()))
     }
 
     /// The address of the `i`th listener, for those that took a free port.
     pub fn address(&self, i: usize) -> Option<SocketAddr> {
-        self.listeners.get(i)?.1
+        self.listeners.get(i)?.1.ip()
     }
 
     /// Serves one connection that the caller brings, as if `listener` had accepted it
@@ -222,12 +261,16 @@ impl RunningGate {
     ) -> Result<(), ListenError> {
         let gate = &self.gate.0;
         let endpoint = listener.into().without_socket(&self.limits)?;
-        let places = Attachment::on_each(Arc::new(endpoint), &gate.shards);
+        let places = Attachment::on_each(gate, Arc::new(endpoint));
         let at = Attachment::quietest(&places);
         at.shard.counters.accepted.add(1);
-        let Some(place) = Place::take(gate, peer.ip()) else {
-            at.shard.counters.turned_away.add(1);
-            return Ok(());
+        let peer = Remote::from(peer);
+        let place = match accept::place(gate, &at.endpoint, peer) {
+            Ok(place) => place,
+            Err(why) => {
+                accept::turned_away(gate, &at, peer, why);
+                return Ok(());
+            }
         };
         let source = Source::Stream(Box::new(stream));
         setup::spawn(gate.clone(), at, peer, place, source);
@@ -246,9 +289,7 @@ impl RunningGate {
         let _ = inner.stop_by.set(clients_by);
         inner.ready.store(false, Ordering::Release);
         tracing::info!(sessions = inner.sessions.len(), "stopping");
-        for task in self.tasks.drain(..) {
-            task.abort();
-        }
+        self.close_listeners();
         // Again and again: a connection in set-up becomes a session meanwhile. One that
         // does not was promised nothing.
         loop {
@@ -277,6 +318,13 @@ impl RunningGate {
         tracing::info!(took = ?began.elapsed(), "stopped");
     }
 
+    fn close_listeners(&mut self) {
+        self.files.clear();
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+
     fn spawn(&mut self, on: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.push(on.spawn(task).abort_handle());
     }
@@ -284,9 +332,7 @@ impl RunningGate {
 
 impl Drop for RunningGate {
     fn drop(&mut self) {
-        for task in self.tasks.drain(..) {
-            task.abort();
-        }
+        self.close_listeners();
         for (stop, thread) in self.threads.drain(..) {
             drop(stop);
             // Its panic, if it had one, has been reported when it happened.

@@ -26,6 +26,33 @@ pub enum ListenErrorKind {
     /// The address cannot be resolved or bound.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The interface of an IPv6 scope does not exist.
+    #[error("there is no interface {0:?}")]
+    NoInterface(String),
+    /// The path of a Unix-domain listener does not begin with `/`.
+    #[error("the path behind unix: must begin with /")]
+    RelativePath,
+    /// A process listens on this Unix-domain socket.
+    #[error("in use: a process listens there")]
+    InUse,
+    /// There is a file, and it is not a socket.
+    #[error("there is a file that is not a socket")]
+    NotASocket,
+    /// An option for another kind of address.
+    #[error("{option} is for {kind} only")]
+    WrongKind {
+        /// Which option.
+        option: &'static str,
+        /// What it is for.
+        kind: &'static str,
+    },
+    /// A time or number that the operating system does not take.
+    #[error("keep_alive: idle and interval are 1 s to 32767 s, retries 1 to 127")]
+    KeepAlive,
+    /// Proxies are to be believed, but none is trusted: every client would be refused or
+    /// taken for another.
+    #[error("{0} needs trusted_proxies")]
+    NobodyTrusted(&'static str),
     /// Certificate or key.
     #[error(transparent)]
     Tls(#[from] TlsError),

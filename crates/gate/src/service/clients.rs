@@ -11,8 +11,8 @@ use tidegate_protocol::{
 };
 
 use crate::bus::gate::{Connected, Sent};
-use crate::session::Delivery;
 use crate::bus::{Bus, GateError, GateReply, GateRequest, SessionOp, SessionReply};
+use crate::session::Delivery;
 
 /// For arguments that are checked already, where text would be checked.
 impl From<Infallible> for GateError {

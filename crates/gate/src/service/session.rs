@@ -15,8 +15,8 @@ use tidegate_protocol::{
 
 use super::clients::SessionHandle;
 use crate::bus::gate::Connected;
-use crate::session::Delivery;
 use crate::bus::{Bus, GateError};
+use crate::session::Delivery;
 
 /// A session: a snapshot of it, and a handle to it.
 ///

@@ -14,6 +14,7 @@ use super::flow::Phase;
 use crate::bus::{Ended, Event, EventTarget, GateError};
 use crate::dispatch::{Binding, fail_held};
 use crate::hooks::guarded;
+use crate::metrics::calls::Outcome;
 
 impl LocalSession {
     /// Binds the session to a user: takes the user's stored settings in (its own keys
@@ -192,7 +193,7 @@ impl LocalSession {
             bindings.flat_map(Binding::release).collect::<Vec<_>>()
         });
         fail_held(&self, held.unwrap_or_default());
-        let (used, (packets, bytes)) = {
+        let (used, calls, (packets, bytes)) = {
             let mut flow = core.flow.lock();
             if flow.is_dormant() {
                 core.gate.dormant.left();
@@ -200,11 +201,17 @@ impl LocalSession {
             if flow.is_resumable() {
                 core.gate.dormant.remember(core.id, why_gone(reason));
             }
-            let used = flow.take_used();
+            let (used, calls) = flow.take_used();
             let left = flow.end();
             core.gate.budget.publish(&mut flow.published, 0);
-            (used, left)
+            (used, calls, left)
         };
+        for call in calls {
+            let outcome = Outcome::SessionEnded;
+            core.counters()
+                .calls
+                .add(call.service, outcome, call.timing);
+        }
         let ended = Ended {
             reason,
             undelivered_packets: packets + unwritten.0,

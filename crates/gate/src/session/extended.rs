@@ -132,6 +132,7 @@ impl Flow {
         if !self.is_attached(epoch) {
             return None;
         }
+        self.confirm();
         self.received += 1;
         if let Some(extended) = self.extended() {
             extended.owes_ack_since = extended.owes_ack_since.min(now);

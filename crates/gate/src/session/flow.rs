@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::entry::{Delivery, Entry};
 use super::extended::Extended;
 use crate::clock::Tick;
+use crate::metrics::calls::{ServicePlace, Timing};
 
 /// A call whose answer has not come.
 #[derive(Debug, Clone)]
@@ -29,6 +30,9 @@ pub(crate) struct PendingCall {
     pub(crate) wants_answer: bool,
     /// Its count among the client's packets, where they are counted.
     pub(crate) packet: u64,
+    /// What it is counted under.
+    pub(crate) service: ServicePlace,
+    pub(crate) timing: Timing,
 }
 
 /// Why and how a session is being closed.
@@ -217,6 +221,7 @@ impl Flow {
     }
 
     /// Queues the answer to a call that [`finish_call`](Self::finish_call) took out.
+    #[inline]
     pub(crate) fn answer(&mut self, packet: Packet) {
         let size = packet.size() as u32;
         self.answers += 1;
@@ -237,15 +242,18 @@ impl Flow {
         }
     }
 
-    /// Takes a call out; none if its answer is no longer waited for.
-    pub(crate) fn finish_call(&mut self, number: u32) -> Option<PendingCall> {
+    /// Takes a call out, and answers how it is counted; none if its answer is no longer
+    /// waited for.
+    #[inline]
+    pub(crate) fn finish_call(&mut self, number: u32) -> Option<(ServicePlace, Timing)> {
         let i = self.calls.iter().rposition(|c| c.number == number)?;
-        let call = self.calls.remove(i);
+        let counted = (self.calls[i].service, self.calls[i].timing);
+        drop(self.calls.remove(i));
         let finishing = matches!(self.phase, Phase::Closing(c) if c.finish_calls);
         if self.paused || finishing {
             self.wake_unless_awake();
         }
-        Some(call)
+        Some(counted)
     }
 
     /// Asks the connection to close; the first reason stays, but a close that
@@ -357,6 +365,15 @@ impl Flow {
         Some(self.phase)
     }
 
+    /// Calls noted so far that have no answer are not answered in place: they are timed.
+    pub(crate) fn note_under_way(&mut self) {
+        for call in self.calls.iter_mut().rev() {
+            if !call.timing.not_in_place() {
+                break;
+            }
+        }
+    }
+
     /// The connection's task is about to sleep. Answers `false` if it must look again.
     pub(crate) fn sleep(
         &mut self,
@@ -372,6 +389,7 @@ impl Flow {
         if missed {
             return false;
         }
+        self.note_under_way();
         if self.calls.is_empty() {
             // An idle session holds nothing; one that is busy does not come here.
             self.calls = Vec::new();
@@ -397,23 +415,11 @@ impl Flow {
         self.free_tasks(limit) > 0
     }
 
-    /// Notes a call; its number goes with the responder.
-    pub(crate) fn begin_call(
-        &mut self,
-        topic: Topic,
-        wants_answer: bool,
-        packet: u64,
-        deadline: Tick,
-    ) -> u32 {
+    /// Notes a call, and gives it its number, which goes with the responder.
+    pub(crate) fn begin_call(&mut self, call: PendingCall) -> u32 {
         let number = self.next_call;
         self.next_call = self.next_call.wrapping_add(1);
-        self.calls.push(PendingCall {
-            number,
-            deadline,
-            topic,
-            wants_answer,
-            packet,
-        });
+        self.calls.push(PendingCall { number, ..call });
         number
     }
 
@@ -466,12 +472,14 @@ impl Flow {
         }
     }
 
-    /// The services that took a packet of this session, or may have.
-    pub(crate) fn take_used(&mut self) -> SmallVec<[Box<str>; 1]> {
-        for call in std::mem::take(&mut self.calls) {
+    /// The services that took a packet of this session, or may have, and the calls that
+    /// nobody waits for any more.
+    pub(crate) fn take_used(&mut self) -> (SmallVec<[Box<str>; 1]>, Vec<PendingCall>) {
+        let calls = std::mem::take(&mut self.calls);
+        for call in &calls {
             self.note_used(&call.topic);
         }
-        std::mem::take(&mut self.used)
+        (std::mem::take(&mut self.used), calls)
     }
 
     /// The next packet to write.

@@ -28,6 +28,7 @@ use crate::bus::Connected;
 use crate::clock::Tick;
 use crate::gate::GateInner;
 use crate::listener::Endpoint;
+use crate::metrics::listeners::OpenConnections;
 use crate::shard::Shard;
 use crate::stats::Counters;
 
@@ -72,18 +73,22 @@ pub(crate) struct Attachment {
     pub(crate) endpoint: Arc<Endpoint>,
     /// Who serves the connection.
     pub(crate) shard: Arc<Shard>,
+    /// The listener's connections, counted.
+    pub(crate) open: Arc<OpenConnections>,
 }
 
 impl Attachment {
     /// What connections of a listener may have, on each shard.
-    pub(crate) fn on_each(endpoint: Arc<Endpoint>, shards: &[Arc<Shard>]) -> Vec<Arc<Self>> {
+    pub(crate) fn on_each(gate: &GateInner, endpoint: Arc<Endpoint>) -> Vec<Arc<Self>> {
+        let open = gate.listeners.open(&endpoint.name, endpoint.network());
         let on = |shard: &Arc<Shard>| {
             Arc::new(Self {
                 endpoint: endpoint.clone(),
                 shard: shard.clone(),
+                open: open.clone(),
             })
         };
-        shards.iter().map(on).collect()
+        gate.shards.iter().map(on).collect()
     }
 
     /// The one of the shard with the fewest connections. There must be one at least.

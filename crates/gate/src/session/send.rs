@@ -12,7 +12,10 @@ use super::entry::{Delivery, Entry};
 use super::flow::Phase;
 use crate::bus::{CallError, CallResult, GateError};
 use crate::hooks::guarded_now;
+use crate::metrics::calls::Outcome;
+use crate::session::Attachment;
 use crate::shared_packet::SharedPacket;
+use crate::stats::Refusal;
 
 impl LocalSession {
     /// Queues a packet for the client; answers at once, and truthfully.
@@ -59,7 +62,7 @@ impl LocalSession {
         shared: &Arc<SharedPacket>,
         delivery: &Delivery,
     ) -> Result<(), GateError> {
-        self.fits(shared.packet())?;
+        self.fits(&self.core().at(), shared.packet())?;
         self.enqueue(Entry::Shared(shared.clone(), delivery.clone()))
     }
 
@@ -76,18 +79,16 @@ impl LocalSession {
         let verdict = guarded_now("outbound", &core.gate, || hook(self, packet));
         let allowed = verdict.and_then(Result::ok);
         allowed.filter(|p| !p.topic.is_reserved()).ok_or_else(|| {
-            core.counters().refused_hook.add(1);
+            core.counters().refused.add(Refusal::Hook);
             GateError::Refused
         })
     }
 
-    fn fits(&self, packet: &Packet) -> Result<(), TooLarge> {
-        let core = self.core();
-        let at = core.at();
+    fn fits(&self, at: &Attachment, packet: &Packet) -> Result<(), TooLarge> {
         let max = at.endpoint.limits.max_packet_size;
         let len = at.endpoint.codec.encoded_len(packet);
         if len > max {
-            core.counters().refused_too_large.add(1);
+            at.shard.counters.refused.add(Refusal::TooLarge);
             return Err(TooLarge { len, max });
         }
         Ok(())
@@ -112,13 +113,17 @@ impl LocalSession {
             // The bounds are those of what is kept for resume.
             true => (u32::MAX, u32::MAX),
         };
-        let queued = match core.gate.budget.is_spent() {
-            true => None,
-            false => flow.push(entry, packets, bytes).ok(),
+        let room = !core.gate.budget.is_spent();
+        let queued = match room {
+            true => flow.push(entry, packets, bytes).ok(),
+            false => None,
         };
         let Some(gave_way) = queued else {
             drop(flow);
-            core.counters().refused_full.add(1);
+            core.counters().refused.add(match room {
+                true => Refusal::QueueFull,
+                false => Refusal::Memory,
+            });
             return Err(GateError::QueueFull);
         };
         let bytes = flow.kept_bytes();
@@ -133,14 +138,22 @@ impl LocalSession {
     /// Takes what came of call `number`: queues the answer or reports the error.
     pub(crate) fn finish_call(&self, number: u32, result: CallResult) {
         let core = self.core();
-        let call = core.flow.lock().call(number).cloned();
-        let Some(call) = call else {
-            return core.counters().late_answers.add(1);
+        let at = core.at();
+        let waits = core.flow.lock().call(number).map(|call| {
+            let topic = call.topic.clone();
+            (topic, call.wants_answer, call.packet)
+        });
+        let Some((topic, wants_answer, of)) = waits else {
+            return at.shard.counters.late_answers.add(1);
         };
         let delivered = !matches!(&result, Err(e) if !was_delivered(e.code));
+        let exists = match &result {
+            Ok(_) => true,
+            Err(error) => error.code.is_service(),
+        };
         let result = match result {
-            Ok(answer) if call.wants_answer => self
-                .checked(Packet::new(call.topic.clone(), answer.body))
+            Ok(answer) if wants_answer => self
+                .checked_at(&at, Packet::new(topic.clone(), answer.body))
                 .map(Some)
                 .map_err(refused_answer),
             Ok(_) => Ok(None),
@@ -148,20 +161,17 @@ impl LocalSession {
         };
         let (packet, error) = match result {
             Ok(packet) => (packet, None),
-            Err(error) => (
-                self.error_packet(&call.topic, call.packet, &error),
-                Some(error),
-            ),
+            Err(error) => (self.error_packet(&topic, of, &error), Some(error)),
         };
         // Hooks have run by now: whoever waits until no call is left, to close, finds
         // the call or its answer.
         let mut flow = core.flow.lock();
-        if flow.finish_call(number).is_none() {
+        let Some((service, timing)) = flow.finish_call(number) else {
             drop(flow);
-            return core.counters().late_answers.add(1);
-        }
+            return at.shard.counters.late_answers.add(1);
+        };
         if delivered {
-            flow.note_used(&call.topic);
+            flow.note_used(&topic);
         }
         if let Some(packet) = packet {
             flow.answer(packet);
@@ -169,8 +179,17 @@ impl LocalSession {
             core.gate.budget.publish(&mut flow.published, bytes);
         }
         drop(flow);
-        if let Some(error) = error {
-            self.report(&call.topic, &error);
+        let service = match exists && !service.is_known() {
+            true => core.gate.services.learn(&topic),
+            false => service,
+        };
+        match error {
+            None => at.shard.counters.calls.add(service, Outcome::Ok, timing),
+            Some(error) => {
+                let outcome = Outcome::Error(error.code);
+                at.shard.counters.calls.add(service, outcome, timing);
+                self.report(&topic, &error);
+            }
         }
     }
 
@@ -212,8 +231,12 @@ impl LocalSession {
 
     /// Asks the outbound hook, and looks whether what it leaves can be sent.
     fn checked(&self, packet: Packet) -> Result<Packet, GateError> {
+        self.checked_at(&self.core().at(), packet)
+    }
+
+    fn checked_at(&self, at: &Attachment, packet: Packet) -> Result<Packet, GateError> {
         let packet = self.outbound(packet)?;
-        self.fits(&packet)?;
+        self.fits(at, &packet)?;
         Ok(packet)
     }
 

@@ -8,7 +8,7 @@ use tidegate_protocol::extended::{
     GateControl, HELLO, Hello, Offer, RESUME, Refused, ResumeRefusal, Resumption, Terms, Welcome,
 };
 use tidegate_protocol::ws::encode_pong;
-use tidegate_protocol::{CloseReason, Packet, UserId};
+use tidegate_protocol::{CloseReason, Packet, SessionId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
@@ -54,11 +54,12 @@ impl Setup {
     /// Finds out what the client speaks. On a listener for both kinds it waits for the
     /// first packet, for a while.
     pub(super) async fn first(
-        &self,
+        &mut self,
         io: &mut Transport,
         early: Vec<u8>,
-    ) -> Result<First, CloseReason> {
-        let endpoint = &self.at.endpoint;
+    ) -> Result<First, (CloseReason, String)> {
+        let at = self.at.clone();
+        let endpoint = &at.endpoint;
         let wait = match endpoint.protocol {
             Protocol::V1 => return Ok(First::V1(early)),
             Protocol::Any => (Instant::now() + endpoint.limits.hello_wait).min(self.deadline),
@@ -67,25 +68,35 @@ impl Setup {
         let mut seen = Seen::new(Wire::new(endpoint), early);
         let found = timeout_at(wait, seen.first_packet(self, io)).await;
         let found = match found {
-            Ok(found) => found.map_err(|_| CloseReason::ConnectionLost)?,
-            Err(_) if Instant::now() >= self.deadline => return Err(CloseReason::SetupTimeout),
+            Ok(found) => found.map_err(|error| (CloseReason::ConnectionLost, error.to_string()))?,
+            Err(late) if Instant::now() >= self.deadline => {
+                return Err((CloseReason::SetupTimeout, late.to_string()));
+            }
             Err(_) => None,
         };
-        let is_hello = |packet: &Packet| packet.topic.as_str() == HELLO;
-        let hello = match found.filter(is_hello) {
-            Some(packet) => Hello::read(&packet.body).map_err(|error| {
-                self.failed(CloseReason::ExtendedProtocol, error);
-                CloseReason::ExtendedProtocol
-            })?,
+        let hello = found.filter(|packet| packet.topic.as_str() == HELLO);
+        self.said_hello = hello.is_some();
+        let hello = match hello {
+            Some(packet) => Hello::read(&packet.body)
+                .map_err(|error| (CloseReason::ExtendedProtocol, error.to_string()))?,
             // Whatever came, version 1 has an answer to it.
             None if endpoint.protocol == Protocol::Any => return Ok(First::V1(seen.bytes)),
-            None => return Err(CloseReason::ExtendedProtocol),
+            None => {
+                let why = "the first packet is not $hello".to_owned();
+                return Err((CloseReason::ExtendedProtocol, why));
+            }
         };
         let offer = Offer {
             heartbeat_timeout: endpoint.limits.heartbeat_timeout,
             resume: self.retention().is_some(),
         };
-        let terms = offer.answer(&hello).ok_or(CloseReason::NoCommonVersion)?;
+        let no_version = || {
+            (
+                CloseReason::NoCommonVersion,
+                format!("{:?}", hello.versions),
+            )
+        };
+        let terms = offer.answer(&hello).ok_or_else(no_version)?;
         let behind = seen.bytes.split_off(seen.done);
         Ok(First::Extended(Box::new(hello), terms, behind))
     }
@@ -109,6 +120,7 @@ impl Setup {
         io: &mut Transport,
         hello: &Hello,
         terms: Terms,
+        id: SessionId,
         identity: Identity,
     ) -> Result<(LocalSession, u32), CloseReason> {
         let mut refused = None;
@@ -125,9 +137,9 @@ impl Setup {
         }
         if let Some(why) = refused {
             self.at.shard.counters.not_resumed.add(1);
-            tracing::debug!(ip = %self.peer.ip(), why = why.name(), "not resumed");
+            tracing::debug!(ip = %self.client.address().ip(), why = why.name(), "not resumed");
         }
-        let (unready, resume) = self.begin(identity, Some(terms)).await?;
+        let (unready, resume) = self.begin(id, identity, Some(terms)).await?;
         let welcome = Welcome {
             resume,
             refused: refused.map(Refused::from),
@@ -142,7 +154,7 @@ impl Setup {
     /// Looks whether the client may have the session back that it asks for.
     fn claim(&self, claim: &Claim<'_>) -> Result<Back, ResumeRefusal> {
         let retention = self.retention().ok_or(ResumeRefusal::NotHere)?;
-        let ip = self.peer.ip();
+        let ip = self.client.address().ip();
         if !self.gate.wrong_tokens.may_try(ip, self.gate.clock.now()) {
             return Err(ResumeRefusal::TooMany);
         }
@@ -151,8 +163,10 @@ impl Setup {
             self.gate.wrong_tokens.failed(ip, self.gate.clock.now());
         }
         let taken = taken?;
-        let here = (ip.to_canonical(), self.at.endpoint.network());
-        taken.session.change_info(|info| (info.ip, info.network) = here);
+        let here = (ip, self.at.endpoint.network());
+        taken
+            .session
+            .change_info(|info| (info.ip, info.network) = here);
         Ok(Back {
             epoch: Some(taken.resumed.epoch),
             received: taken.resumed.received,
@@ -201,7 +215,12 @@ impl Setup {
     }
 
     /// Lets a session speak the extended protocol, from before its first packet on.
-    pub(super) fn extend(&self, session: &LocalSession, terms: Terms, user: Option<&UserId>) -> Option<Resumption> {
+    pub(super) fn extend(
+        &self,
+        session: &LocalSession,
+        terms: Terms,
+        user: Option<&UserId>,
+    ) -> Option<Resumption> {
         let mut extended = Extended::new(terms.heartbeat);
         let mut told = None;
         if let Some(retention) = self.retention().filter(|_| terms.resume) {
@@ -250,7 +269,11 @@ impl Drop for Back {
             && !self.session.wait_for_client(epoch)
         {
             let shard = self.session.core().at().shard.clone();
-            shard.spawn(self.session.clone().end(CloseReason::ConnectionLost, (0, 0)));
+            shard.spawn(
+                self.session
+                    .clone()
+                    .end(CloseReason::ConnectionLost, (0, 0)),
+            );
         }
     }
 }

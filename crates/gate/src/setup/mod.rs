@@ -1,7 +1,8 @@
-//! The set-up of one connection: TLS, WebSocket upgrade, authentication, started hook;
-//! all under one deadline, counted from accept.
+//! The set-up of one connection: PROXY header, TLS, WebSocket upgrade, authentication,
+//! started hook; all under one deadline, counted from accept.
 //!
 //! - This file: the task of a connection, and the order of its set-up.
+//! - [`client`]: who the client is, where proxies stand in between.
 //! - [`upgrade`]: TLS and the WebSocket upgrade.
 //! - [`hello`]: which protocol the client speaks, and the answer to a `$hello`.
 //! - [`session`]: authentication, and the session's start.
@@ -12,61 +13,63 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tidegate_protocol::CloseReason;
-use tokio::net::TcpStream;
+use tidegate_protocol::{CloseReason, SessionId};
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission::Place;
 use crate::conn::Connection;
 use crate::gate::GateInner;
 use crate::hooks::Identity;
+use crate::proxy::Remote;
 use crate::session::{Attachment, LocalSession};
-use crate::transport::{Stream, Transport};
+use crate::transport::{Socket, Stream, Transport};
 
+mod client;
 mod hello;
 mod refusal;
 mod session;
 mod upgrade;
 
 use hello::First;
+use refusal::Failed;
 use upgrade::certificates;
 
 /// Serves one connection, from set-up to end.
 pub(crate) fn spawn(
     gate: Arc<GateInner>,
     at: Arc<Attachment>,
-    peer: SocketAddr,
+    peer: Remote,
     place: Place,
     source: Source,
 ) {
     let setup = Setup {
+        said_hello: false,
         deadline: Instant::now() + at.endpoint.limits.setup_timeout,
         gate,
         at: at.clone(),
-        peer,
+        client: peer,
+        place: place.on(at.clone()),
     };
-    let place = place.on(at.shard.clone());
-    at.shard.spawn(Task::Accepted(Some((setup, source, place))));
+    at.shard.spawn(Task::Accepted(Some((setup, source))));
 }
 
 /// Where a connection comes from.
 pub(crate) enum Source {
     /// Accepted by a listener; no runtime knows it yet.
-    Socket(std::net::TcpStream),
+    Socket(socket2::Socket),
     /// Brought by the gate's owner.
     Stream(Box<dyn Stream>),
 }
 
 impl Source {
     /// Must be called on the shard's runtime.
-    fn open(self) -> io::Result<Transport> {
+    fn open(self, peer: Remote) -> io::Result<Transport> {
         Ok(match self {
-            Self::Socket(socket) => Transport::Tcp(TcpStream::from_std(socket)?),
+            Self::Socket(socket) => Transport::Plain(Socket::open(socket, peer)?),
             Self::Stream(stream) => Transport::Other(stream),
         })
     }
@@ -77,22 +80,9 @@ impl Source {
 /// The set-up gets its box when it is first polled, so that a burst of accepted sockets
 /// does not need a burst of memory.
 enum Task {
-    Accepted(Option<(Setup, Source, Place)>),
+    Accepted(Option<(Setup, Source)>),
     SetUp(Pin<Box<dyn Future<Output = Option<Connection>> + Send>>),
     Running(Connection),
-}
-
-async fn set_up(setup: Setup, source: Source, place: Place) -> Option<Connection> {
-    let ready = setup.run(source).await?;
-    let Ready {
-        io,
-        session,
-        epoch,
-        early,
-    } = ready;
-    Some(Connection::attached(
-        io, session, setup.at, epoch, early, place,
-    ))
 }
 
 impl Future for Task {
@@ -103,8 +93,8 @@ impl Future for Task {
             match &mut *self {
                 Self::Accepted(accepted) => match accepted.take() {
                     None => return Poll::Ready(()),
-                    Some((setup, source, place)) => {
-                        *self = Self::SetUp(Box::pin(set_up(setup, source, place)));
+                    Some((setup, source)) => {
+                        *self = Self::SetUp(Box::pin(setup.run(source)));
                     }
                 },
                 Self::SetUp(set_up) => match set_up.as_mut().poll(cx) {
@@ -118,53 +108,46 @@ impl Future for Task {
     }
 }
 
-/// A connection that is set up.
-struct Ready {
-    io: Transport,
-    session: LocalSession,
-    /// Of this connection, which has the session.
-    epoch: u32,
-    early: Vec<u8>,
-}
-
 struct Setup {
     gate: Arc<GateInner>,
     at: Arc<Attachment>,
-    peer: SocketAddr,
+    /// The peer, or the client that a proxy named, as far as set-up has come.
+    client: Remote,
+    place: Place,
+    /// The client speaks the extended protocol.
+    said_hello: bool,
     /// For everything up to the session's start.
     deadline: Instant,
 }
 
 impl Setup {
-    async fn run(&self, source: Source) -> Option<Ready> {
-        let io = match source.open() {
+    async fn run(mut self, source: Source) -> Option<Connection> {
+        let deadline = self.deadline;
+        let mut io = match source.open(self.client) {
             Ok(io) => io,
             Err(error) => return self.failed(CloseReason::ConnectionLost, error),
         };
-        let mut io = match timeout_at(self.deadline, self.tls(io)).await {
-            Ok(Ok(io)) => io,
-            Ok(Err(error)) => return self.failed(CloseReason::Handshake, error),
-            Err(late) => return self.failed(CloseReason::SetupTimeout, late),
+        if let Err(why) = within(deadline, self.proxy_header(&mut io)).await {
+            return self.give_up(Some(io), why).await;
+        }
+        let mut io = match within(deadline, self.tls(io)).await {
+            Ok(io) => io,
+            Err(why) => return self.give_up(None, why).await,
         };
-        let (request, early) = match timeout_at(self.deadline, self.upgrade(&mut io)).await {
-            Ok(Ok(Ok(upgraded))) => upgraded,
-            Ok(Ok(Err(refused))) => {
-                self.failed(CloseReason::Handshake, refused);
-                return self.bye(io, refused.response()).await;
-            }
-            Ok(Err(error)) => return self.failed(CloseReason::Handshake, error),
-            Err(late) => return self.failed(CloseReason::SetupTimeout, late),
+        let (request, early) = match within(deadline, self.upgrade(&mut io)).await {
+            Ok(upgraded) => upgraded,
+            Err(why) => return self.give_up(Some(io), why).await,
         };
         let first = match self.first(&mut io, early).await {
             Ok(first) => first,
-            Err(reason) => {
-                self.failed(reason, reason);
+            Err((reason, why)) => {
+                self.failed(reason, why);
                 return self.refuse(io, reason).await;
             }
         };
-        let auth = first.auth();
-        let identity = self.authenticate(certificates(&io), request, auth);
-        let identity = match timeout_at(self.deadline, identity).await {
+        let id = SessionId(rand::random());
+        let identity = self.authenticate(id, certificates(&io), request, first.auth());
+        let identity = match timeout_at(deadline, identity).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(reason)) => {
                 self.at.shard.counters.closed.add(reason);
@@ -176,14 +159,14 @@ impl Setup {
             }
         };
         // Cut off, the session is ended, and counted, by what keeps it.
-        let begun = timeout_at(self.deadline, self.open(&mut io, &first, identity)).await;
+        let begun = timeout_at(deadline, self.open(&mut io, &first, id, identity)).await;
         match begun.unwrap_or(Err(CloseReason::SetupTimeout)) {
-            Ok((session, epoch)) => Some(Ready {
-                io,
-                session,
-                epoch,
-                early: first.into_early(),
-            }),
+            Ok((session, epoch)) => {
+                let early = first.into_early();
+                Some(Connection::attached(
+                    io, session, self.at, epoch, early, self.place,
+                ))
+            }
             Err(reason) => self.refuse(io, reason).await,
         }
     }
@@ -193,16 +176,39 @@ impl Setup {
         &self,
         io: &mut Transport,
         first: &First,
+        id: SessionId,
         identity: Identity,
     ) -> Result<(LocalSession, u32), CloseReason> {
         match first {
-            First::Extended(hello, terms, _) => self.welcome(io, hello, *terms, identity).await,
+            First::Extended(hello, terms, _) => self.welcome(io, hello, *terms, id, identity).await,
             First::V1(_) => {
-                let (unready, _) = self.begin(identity, None).await?;
+                let (unready, _) = self.begin(id, identity, None).await?;
                 let session = unready.ready();
                 let epoch = session.attach(&self.at, 0);
                 Ok((session, epoch.ok_or(CloseReason::ConnectionLost)?))
             }
         }
+    }
+}
+
+/// One step of set-up; late if the deadline passes first.
+async fn within<T, E: Into<Failed>>(
+    deadline: Instant,
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failed> {
+    match timeout_at(deadline, step).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(Failed::Late),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What set-up needs has its room where the connection will be.
+    #[test]
+    fn a_task_is_no_larger_than_its_connection() {
+        assert_eq!(size_of::<Task>(), size_of::<Connection>());
     }
 }

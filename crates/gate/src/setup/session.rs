@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tidegate_protocol::extended::{Resumption, Terms};
 use tidegate_protocol::ws::upgrade::UpgradeRequest;
-use tidegate_protocol::{CloseReason, SessionId, Snapshot};
+use tidegate_protocol::{CloseReason, SessionId, Settings, Snapshot};
 use tokio::time::timeout;
 
 use super::Setup;
@@ -50,6 +50,7 @@ impl Drop for Unready {
 impl Setup {
     pub(super) async fn authenticate(
         &self,
+        session: SessionId,
         certificates: Vec<Bytes>,
         upgrade: Option<Arc<UpgradeRequest>>,
         hello: Option<Bytes>,
@@ -58,7 +59,8 @@ impl Setup {
             return Ok(Identity::guest());
         };
         let credentials = Credentials {
-            peer: self.peer,
+            session,
+            peer: self.client.address(),
             network: self.at.endpoint.network(),
             listener: self.at.endpoint.name.clone(),
             upgrade,
@@ -69,7 +71,10 @@ impl Setup {
         match timeout(*deadline, answer).await {
             Ok(Some(Ok(identity))) => Ok(identity),
             Ok(Some(Err(refused))) => {
-                tracing::info!(ip = %self.peer.ip(), why = ?refused.0, "authentication refused");
+                if let Some(unlogged) = self.gate.end_log.admit() {
+                    let (ip, listener) = (self.client.address().ip(), &self.at.endpoint.name);
+                    tracing::info!(%ip, %listener, why = ?refused.0, unlogged, "authentication refused");
+                }
                 Err(CloseReason::AuthenticationRefused)
             }
             Ok(None) => Err(CloseReason::AuthenticationUnavailable),
@@ -80,13 +85,13 @@ impl Setup {
         }
     }
 
-    fn new_session(&self, settings: tidegate_protocol::Settings) -> LocalSession {
+    fn new_session(&self, id: SessionId, settings: Settings) -> LocalSession {
         let info = Snapshot {
-            id: SessionId(rand::random()),
+            id,
             gate: self.gate.id.clone(),
             user: None,
             settings,
-            ip: self.peer.ip().to_canonical(),
+            ip: self.client.address().ip(),
             network: self.at.endpoint.network(),
             trace_id: rand::random(),
         };
@@ -118,10 +123,11 @@ impl Setup {
     /// it speaks the extended protocol; then it says how to resume it.
     pub(super) async fn begin(
         &self,
+        id: SessionId,
         identity: Identity,
         terms: Option<Terms>,
     ) -> Result<(Unready, Option<Resumption>), CloseReason> {
-        let unready = Unready(Some(self.new_session(identity.settings)));
+        let unready = Unready(Some(self.new_session(id, identity.settings)));
         let session = unready.session();
         let user = identity.user.as_ref();
         let resumption = terms.and_then(|terms| self.extend(&session, terms, user));

@@ -4,34 +4,34 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_protocol::ws::upgrade::{self, UpgradeError, UpgradeRequest};
+use tidegate_protocol::ws::upgrade::{self, UpgradeRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Setup;
+use super::refusal::Failed;
 use crate::transport::Transport;
 
-/// What came of an upgrade: the request and the bytes behind it, or a refusal. Without
-/// a request on a listener that is not for WebSocket.
-pub(super) type Upgraded = Result<(Option<Arc<UpgradeRequest>>, Vec<u8>), UpgradeError>;
+/// The request, on a listener for WebSocket, and the bytes that came behind it.
+pub(super) type Upgraded = (Option<Arc<UpgradeRequest>>, Vec<u8>);
 
 impl Setup {
-    pub(super) async fn tls(&self, io: Transport) -> io::Result<Transport> {
+    pub(super) async fn tls(&self, io: Transport) -> Result<Transport, (io::Error, Transport)> {
         match (&self.at.endpoint.tls, io) {
-            (Some(config), Transport::Tcp(socket)) => {
-                Transport::tls(socket, &config.clone().into()).await
+            (Some(tls), Transport::Plain(socket)) => tls.accept(socket).await,
+            (Some(_), io) => {
+                let why = "TLS needs a socket";
+                Err((io::Error::new(io::ErrorKind::Unsupported, why), io))
             }
-            (Some(_), _) => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "TLS needs a TCP socket",
-            )),
             (None, io) => Ok(io),
         }
     }
 
     /// Reads the upgrade request on a WebSocket listener, and answers one that is let in.
-    pub(super) async fn upgrade(&self, io: &mut Transport) -> io::Result<Upgraded> {
-        let Some(ws) = &self.at.endpoint.ws else {
-            return Ok(Ok((None, Vec::new())));
+    /// Whose it is, and whether there is a place for that client, is clear before the answer.
+    pub(super) async fn upgrade(&mut self, io: &mut Transport) -> Result<Upgraded, Failed> {
+        let at = self.at.clone();
+        let Some(ws) = &at.endpoint.ws else {
+            return Ok((None, Vec::new()));
         };
         let mut head = Vec::with_capacity(1024);
         let (request, used) = loop {
@@ -39,19 +39,17 @@ impl Setup {
                 Ok(Some(parsed)) => break parsed,
                 Ok(None) => {
                     if io.read_buf(&mut head).await? == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
+                        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                     }
                 }
-                Err(error) => return Ok(Err(error)),
+                Err(error) => return Err(Failed::Upgrade(error)),
             }
         };
-        let accept = match ws.policy.check(&request) {
-            Ok(accept) => accept,
-            Err(error) => return Ok(Err(error)),
-        };
+        self.forwarded(&request)?;
+        let accept = ws.policy.check(&request).map_err(Failed::Upgrade)?;
         io.write_all(&accept.response()).await?;
         io.flush().await?;
-        Ok(Ok((Some(Arc::new(request)), head.split_off(used))))
+        Ok((Some(Arc::new(request)), head.split_off(used)))
     }
 }
 
@@ -59,7 +57,7 @@ impl Setup {
 pub(super) fn certificates(io: &Transport) -> Vec<Bytes> {
     let chain = match io {
         Transport::Tls(stream) => stream.get_ref().1.peer_certificates(),
-        Transport::Tcp(_) | Transport::Other(_) => None,
+        Transport::Plain(_) | Transport::Other(_) => None,
     };
     let chain = chain.unwrap_or_default().iter();
     chain.map(|cert| Bytes::copy_from_slice(cert)).collect()

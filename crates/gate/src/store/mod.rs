@@ -21,7 +21,8 @@ pub use memory::MemoryStore;
 ///
 /// An entry expires when its time to live has passed since the last
 /// [`save`](Self::save) or [`heartbeat`](Self::heartbeat); an expired entry is not
-/// there. Operations on one user that follow each other take effect in that order.
+/// there. Operations on one user that follow each other (the next begins when the last
+/// has answered, or was given up) take effect in that order.
 /// [`conformance::run`] checks the rules on a store of your own.
 ///
 /// The gate gives each operation a deadline and drops the future when it has passed:
@@ -59,7 +60,7 @@ pub enum StoreError {
     /// The store cannot be reached, or did not answer in time.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// The store has no room for another user. Nothing was changed.
+    /// The store has no room: for another user, or for anything. Nothing was changed.
     #[error("the store is full")]
     Full,
     /// What is kept cannot be read.

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use tidegate::bus::{Connected, Ended, GateError, SessionOp, SessionReply};
-use tidegate::protocol::V1;
+use tidegate::protocol::{Legacy, V1};
 use tidegate::service::{Service, Services, SessionHandle};
 use tidegate::{
-    Clients, CloseReason, Codec, Credentials, Gate, GateLimits, Guests, Identity, Inbound,
+    Cipher, Clients, CloseReason, Codec, Credentials, Gate, GateLimits, Guests, Identity, Inbound,
     Internal, Limits, LocalSession, Packet, Refused, Session, Settings, Snapshot, StartError,
     Store, Tcp, WebSocket,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::*;
 
@@ -279,4 +283,39 @@ pub(crate) async fn tls() {
         let refused = builder().listen(listener).start().await.err();
         assert!(matches!(refused, Some(StartError::Listen(_))));
     }
+}
+
+#[tokio::test]
+pub(crate) async fn ciphers() {
+    let ecb = Cipher::aes_ecb("a key of any length").unwrap();
+    let cbc = Cipher::aes_cbc("0123456789abcdef").unwrap();
+    assert!(Cipher::aes_cbc("a key of any length").is_err());
+    let listeners: [tidegate::Listener; 2] = [
+        Tcp::bind("127.0.0.1:0").cipher(ecb.clone()).into(),
+        WebSocket::bind("127.0.0.1:0").cipher(cbc.clone()).into(),
+    ];
+    let [tcp, ws] = listeners;
+    let gate = builder().listen(tcp).listen(ws).start().await.unwrap();
+    let hello = |cipher: &Cipher| {
+        let mut frame = Vec::new();
+        Legacy::new(cipher).encode(&packet("echo/echo/1", "x"), &mut frame);
+        frame
+    };
+    let (tcp, ws) = (hello(&ecb), hello(&cbc));
+    let mut socket = TcpStream::connect(gate.address(0).unwrap()).await.unwrap();
+    socket.write_all(&tcp).await.unwrap();
+    let mut answer = vec![0; tcp.len()];
+    within("the answer", socket.read_exact(&mut answer))
+        .await
+        .unwrap();
+    assert_eq!(answer, tcp);
+    let url = format!("ws://{}/", gate.address(1).unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    socket
+        .send(Message::Binary(ws.clone().into()))
+        .await
+        .unwrap();
+    let answer = within("the answer", socket.next()).await.unwrap();
+    assert_eq!(answer.unwrap().into_data(), ws);
+    gate.stop().await;
 }

@@ -17,8 +17,20 @@ pub struct Limits {
     pub max_message: usize,
     /// The most frames one message may be made of; empty ones count too.
     pub max_fragments: u32,
-    /// Whether text messages are accepted.
-    pub allow_text: bool,
+    /// Whether text messages are accepted, and which.
+    pub text: TextMessages,
+}
+
+/// What becomes of text messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TextMessages {
+    /// They are a violation.
+    #[default]
+    Refused,
+    /// They are accepted, and must be UTF-8 (RFC 6455 section 8.1).
+    Utf8,
+    /// They are accepted with any bytes in them, for clients that send binary data as text.
+    AnyBytes,
 }
 
 /// One thing the client said.
@@ -26,7 +38,8 @@ pub struct Limits {
 pub enum Event<'a> {
     /// A whole message.
     Message {
-        /// Sent as text; the payload is then valid UTF-8.
+        /// Sent as text; the payload is then valid UTF-8, unless [`TextMessages::AnyBytes`]
+        /// are accepted.
         text: bool,
         /// The message, all fragments together.
         payload: Payload<'a>,
@@ -149,7 +162,7 @@ impl Decoder {
                 Ok(Some((header, end))) => {
                     let payload = &mut input[header.len..end];
                     unmask(payload, header.mask, 0);
-                    borrowed_event(header.opcode, payload).map(|event| (end, Some(event)))
+                    borrowed_event(header.opcode, payload, limits).map(|event| (end, Some(event)))
                 }
                 Ok(None) => self.decode_pieces(input, limits),
                 Err(error) => Err(error),
@@ -225,7 +238,9 @@ fn admit_frame(opcode: Opcode, message: Option<&Message>, limits: &Limits) -> Re
         (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
         (Opcode::Continuation, None) => return Err(WsError::UnexpectedContinuation),
         (Opcode::Text | Opcode::Binary, Some(_)) => return Err(WsError::ExpectedContinuation),
-        (Opcode::Text, None) if !limits.allow_text => return Err(WsError::TextRefused),
+        (Opcode::Text, None) if limits.text == TextMessages::Refused => {
+            return Err(WsError::TextRefused);
+        }
         (Opcode::Text | Opcode::Binary, None) => 0,
         (Opcode::Continuation, Some(message)) => message.frames,
     };
@@ -251,19 +266,23 @@ fn admit_payload(
 }
 
 #[inline]
-fn borrowed_event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, WsError> {
+fn borrowed_event<'a>(
+    opcode: Opcode,
+    payload: &'a [u8],
+    limits: &Limits,
+) -> Result<Event<'a>, WsError> {
     match opcode {
         Opcode::Binary | Opcode::Continuation => Ok(Event::Message {
             text: false,
             payload: Payload::Borrowed(payload),
         }),
-        Opcode::Text => match std::str::from_utf8(payload) {
-            Ok(_) => Ok(Event::Message {
-                text: true,
-                payload: Payload::Borrowed(payload),
-            }),
-            Err(_) => Err(WsError::TextNotUtf8),
-        },
+        Opcode::Text if limits.text == TextMessages::Utf8 && str::from_utf8(payload).is_err() => {
+            Err(WsError::TextNotUtf8)
+        }
+        Opcode::Text => Ok(Event::Message {
+            text: true,
+            payload: Payload::Borrowed(payload),
+        }),
         Opcode::Ping => Ok(Event::Ping(Payload::Borrowed(payload))),
         Opcode::Pong => Ok(Event::Pong(Payload::Borrowed(payload))),
         Opcode::Close => close_frame(payload).map(Event::Close),
@@ -357,6 +376,7 @@ impl InProgress {
         if !header.opcode.is_control() {
             let message = self.message.get_or_insert_with(|| Message {
                 text: header.opcode == Opcode::Text,
+                must_be_utf8: header.opcode == Opcode::Text && limits.text == TextMessages::Utf8,
                 ..Message::default()
             });
             message.frames += 1;
@@ -394,7 +414,7 @@ impl InProgress {
             return Ok(None);
         }
         let message = self.message.take().unwrap_or_default();
-        if message.text && message.checked < message.bytes.len() {
+        if message.must_be_utf8 && message.checked < message.bytes.len() {
             return Err(WsError::TextNotUtf8);
         }
         Ok(Some(Event::Message {
@@ -408,6 +428,7 @@ impl InProgress {
 #[derive(Debug, Default)]
 struct Message {
     text: bool,
+    must_be_utf8: bool,
     bytes: Vec<u8>,
     /// So many bytes are valid UTF-8; what follows is the beginning of a character.
     checked: usize,
@@ -418,7 +439,7 @@ impl Message {
     /// Fails at the first byte that no UTF-8 text can have there (RFC 6455 section 8.1), not
     /// only at the end of the message. Bytes once found valid are not looked at again.
     fn check_text(&mut self) -> Result<(), WsError> {
-        if !self.text {
+        if !self.must_be_utf8 {
             return Ok(());
         }
         match std::str::from_utf8(&self.bytes[self.checked..]) {

@@ -13,9 +13,10 @@
 //! compressed message can not exist.
 //!
 //! ```
-//! use tidegate_protocol::ws::{Decoder, Event, Limits, encode_binary};
+//! use tidegate_protocol::ws::{Decoder, Event, Limits, TextMessages, encode_binary};
 //!
-//! let limits = Limits { max_message: 65_535, max_fragments: 64, allow_text: false };
+//! let text = TextMessages::Refused;
+//! let limits = Limits { max_message: 65_535, max_fragments: 64, text };
 //! let mut decoder = Decoder::new();
 //! let mut input = [0x82, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2];
 //! let mut output = Vec::new();
@@ -40,7 +41,7 @@ mod header;
 pub mod policy;
 pub mod upgrade;
 
-pub use decode::{CloseFrame, Decoder, Event, Limits, Payload};
+pub use decode::{CloseFrame, Decoder, Event, Limits, Payload, TextMessages};
 pub use encode::{
     encode_binary, encode_close, encode_header, encode_ping, encode_pong, encode_text,
 };

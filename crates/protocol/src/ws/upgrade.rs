@@ -39,7 +39,8 @@ impl Default for UpgradeLimits {
 /// A request that asks for a WebSocket and is well formed; whether it is let in is for
 /// [`Policy::check`](super::policy::Policy::check) and the application to say.
 ///
-/// `Debug` leaves out the query and all header values: they carry cookies and tokens.
+/// `Debug` leaves out the query, the subprotocols and all header values: they carry cookies
+/// and tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpgradeRequest {
     path: String,
@@ -104,7 +105,6 @@ impl fmt::Debug for UpgradeRequest {
             .field("path", &self.path)
             .field("host", &self.host)
             .field("origin", &self.origin)
-            .field("subprotocols", &self.subprotocols)
             .field("headers", &names)
             .finish_non_exhaustive()
     }
@@ -376,7 +376,7 @@ fn list<'a>(headers: &'a [httparse::Header<'_>], name: &str) -> impl Iterator<It
 }
 
 /// A token of RFC 9110 section 5.6.2.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     !bytes.is_empty() && bytes.iter().all(is_token_byte)
 }

@@ -6,6 +6,8 @@ use thiserror::Error;
 use tidegate_client::{RouteError, Topic, TopicError};
 use tidegate_protocol::Route;
 
+use super::body::{Body, BodyError, is_unfinished_json};
+
 /// What `help` says.
 pub(super) const HELP: &str = "\
 request SERVICE/METHOD [BODY]   ask and wait for the answer (short: r)
@@ -14,24 +16,48 @@ send TOPIC [BODY]               send without an answer (short: s)
 watch [PREFIX]                  show only pushes whose topic begins so; all without PREFIX
 unwatch                         show no pushes
 wait SECONDS                    do nothing but show pushes
+wait-for PREFIX [SECONDS]       wait for a push whose topic begins so, at most --timeout
+                                where no time is given; fails where none comes. A push
+                                that came before counts too, once
 help                            this
-quit                            close the connection and leave (also Ctrl-D)";
+quit                            close the connection and leave (also Ctrl-D)
+
+A BODY is the rest of the line, or one of:
+  hex:00ff 1b     bytes
+  @FILE           what is in a file
+  text:...        what follows as it is, where it would begin like one of these
+What begins with { must be JSON.
+
+Keys: Tab completes commands and topics seen, Up and Ctrl-R find what was typed before,
+Ctrl-C gives up waiting. Of lines with a word such as login or token the history keeps the
+topic only, of lines that begin with a blank nothing. What is pasted waits for Enter; each
+of its lines is a command, and JSON may go on over several.";
+
+/// Every command, for completion.
+pub(super) const NAMES: &[&str] = &[
+    "help", "quit", "request", "send", "unwatch", "wait", "wait-for", "watch",
+];
 
 /// A line, understood.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Command {
     Request {
         method: String,
-        body: String,
+        body: Body,
     },
     Send {
         topic: String,
-        body: String,
+        body: Body,
     },
     /// Shows pushes whose topic has this prefix; the empty one shows all.
     Watch(String),
     Unwatch,
     Wait(Duration),
+    /// Waits for a push of this prefix; how long, where it is said.
+    WaitFor {
+        prefix: String,
+        limit: Option<Duration>,
+    },
     Help,
     Quit,
 }
@@ -51,6 +77,8 @@ pub(super) enum CommandError {
     Topic(#[from] TopicError),
     #[error(transparent)]
     Seconds(#[from] SecondsError),
+    #[error(transparent)]
+    Body(#[from] BodyError),
 }
 
 /// Text that is not a number of seconds.
@@ -75,7 +103,7 @@ impl Command {
                 Topic::new(topic)?;
                 Self::Send {
                     topic: topic.to_owned(),
-                    body: body.to_owned(),
+                    body: Body::parse(body)?,
                 }
             }
             "watch" => Self::Watch(rest.trim_end().to_owned()),
@@ -84,12 +112,37 @@ impl Command {
                 "" => return Err(CommandError::Missing("wait", "SECONDS")),
                 time => Self::Wait(seconds(time)?),
             },
+            "wait-for" => Self::wait_for(rest)?,
             "help" | "?" => alone("help", rest, Self::Help)?,
             "quit" | "exit" => alone("quit", rest, Self::Quit)?,
             // No command has a slash in it.
             _ if word.contains('/') => Self::request(line)?,
             _ => return Err(CommandError::Unknown),
         }))
+    }
+
+    fn wait_for(rest: &str) -> Result<Self, CommandError> {
+        let (prefix, limit) = split(rest.trim_end());
+        if prefix.is_empty() {
+            return Err(CommandError::Missing("wait-for", "PREFIX"));
+        }
+        Ok(Self::WaitFor {
+            prefix: prefix.to_owned(),
+            limit: match limit {
+                "" => None,
+                time => Some(seconds(time)?),
+            },
+        })
+    }
+
+    /// What it is about, in a word.
+    pub(super) fn subject(&self) -> &str {
+        match self {
+            Self::Request { method, .. } => method,
+            Self::Send { topic, .. } => topic,
+            Self::WaitFor { prefix, .. } => prefix,
+            _ => "",
+        }
     }
 
     fn request(rest: &str) -> Result<Self, CommandError> {
@@ -103,9 +156,44 @@ impl Command {
         }
         Ok(Self::Request {
             method: method.to_owned(),
-            body: body.to_owned(),
+            body: Body::parse(body)?,
         })
     }
+}
+
+/// The commands of what is entered at once: typed, or pasted. Each line is one; a body that
+/// begins as JSON goes on until it is whole, on one line then.
+pub(super) fn commands(entered: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut lines = entered.lines();
+    while let Some(line) = lines.next() {
+        let mut command = line.to_owned();
+        let mut ahead = lines.clone();
+        while unfinished(&command)
+            && let Some(more) = ahead.next()
+        {
+            command.push(' ');
+            command.push_str(more.trim());
+        }
+        if Command::parse(&command).is_ok() {
+            lines = ahead;
+            commands.push(command);
+        } else {
+            // Never whole: the line stands for itself, and is a mistake.
+            commands.push(line.to_owned());
+        }
+    }
+    commands
+}
+
+/// Whether the body is JSON that is not whole.
+fn unfinished(command: &str) -> bool {
+    let (word, rest) = split(command.trim_start());
+    let body = match word {
+        "request" | "r" | "send" | "s" => split(rest).1,
+        _ => rest,
+    };
+    is_unfinished_json(body)
 }
 
 /// The first word, and the rest after the white space behind it.
@@ -143,19 +231,19 @@ mod tests {
     fn request(method: &str, body: &str) -> Result<Option<Command>, CommandError> {
         Ok(Some(Command::Request {
             method: method.to_owned(),
-            body: body.to_owned(),
+            body: Body::Bytes(body.to_owned().into()),
         }))
     }
 
     fn send(topic: &str, body: &str) -> Result<Option<Command>, CommandError> {
         Ok(Some(Command::Send {
             topic: topic.to_owned(),
-            body: body.to_owned(),
+            body: Body::Bytes(body.to_owned().into()),
         }))
     }
 
     #[test]
-    fn commands() {
+    fn lines() {
         assert_eq!(
             parse("request echo/echo hello  world "),
             request("echo/echo", "hello  world ")
@@ -177,6 +265,27 @@ mod tests {
             parse("wait 0.5"),
             Ok(Some(Command::Wait(Duration::from_millis(500))))
         );
+        assert_eq!(
+            parse("wait-for chat/ 0.5 "),
+            Ok(Some(Command::WaitFor {
+                prefix: "chat/".to_owned(),
+                limit: Some(Duration::from_millis(500)),
+            }))
+        );
+        assert_eq!(
+            parse("wait-for x"),
+            Ok(Some(Command::WaitFor {
+                prefix: "x".to_owned(),
+                limit: None,
+            }))
+        );
+        assert_eq!(
+            parse("s any @file"),
+            Ok(Some(Command::Send {
+                topic: "any".to_owned(),
+                body: Body::File("file".into()),
+            }))
+        );
         assert_eq!(parse("help"), Ok(Some(Command::Help)));
         assert_eq!(parse("quit"), Ok(Some(Command::Quit)));
         assert_eq!(parse(" \t\n"), Ok(None));
@@ -196,6 +305,12 @@ mod tests {
         assert_eq!(parse("r $a/b"), Err(RouteError::Reserved.into()));
         assert_eq!(parse("s a\u{7}b"), Err(TopicError::Control.into()));
         assert_eq!(parse("quit now"), Err(CommandError::TooMuch("quit")));
+        assert_eq!(
+            parse("wait-for"),
+            Err(CommandError::Missing("wait-for", "PREFIX"))
+        );
+        assert_eq!(parse("wait-for a b"), Err(SecondsError.into()));
+        assert_eq!(parse("a/b hex:0"), Err(BodyError::Hex.into()));
         assert_eq!(parse("wait"), Err(CommandError::Missing("wait", "SECONDS")));
         for time in ["x", "0", "-1", "NaN", "inf", "1e9"] {
             assert_eq!(
@@ -203,6 +318,30 @@ mod tests {
                 Err(SecondsError.into()),
                 "{time}"
             );
+        }
+    }
+
+    #[test]
+    fn each_pasted_line_is_a_command_and_json_goes_on() {
+        for (entered, wanted) in [
+            ("a/b x", &["a/b x"][..]),
+            ("a/b x\ns c y\n", &["a/b x", "s c y"]),
+            (
+                "s c {\n  \"a\": [\n 1]\n}\na/b x",
+                &["s c { \"a\": [ 1] }", "a/b x"],
+            ),
+            ("a/b {\"a\":\nc/d x", &["a/b {\"a\":", "c/d x"]),
+            ("a/b so {\nc/d }", &["a/b so {", "c/d }"]),
+            ("a/b {} x\nc/d", &["a/b {} x", "c/d"]),
+        ] {
+            assert_eq!(commands(entered), wanted, "{entered}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_command() {
+        for name in NAMES {
+            assert!(HELP.lines().any(|line| line.starts_with(name)), "{name}");
         }
     }
 }

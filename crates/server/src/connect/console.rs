@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustyline::error::ReadlineError;
-use rustyline::{Config, DefaultEditor, ExternalPrinter};
+use rustyline::ExternalPrinter;
 use tokio::sync::{Notify, mpsc};
+
+use super::completion::Topics;
+use super::editor;
 
 /// Lines read ahead.
 const AHEAD: usize = 64;
@@ -26,6 +28,13 @@ pub(super) struct Lines {
     interrupt: Arc<Notify>,
 }
 
+/// Where a thread that reads puts what it has read.
+pub(super) struct Typed {
+    pub(super) lines: mpsc::Sender<io::Result<String>>,
+    /// Told of Ctrl-C.
+    pub(super) interrupt: Arc<Notify>,
+}
+
 /// Where output goes.
 pub(super) enum Output {
     /// Results to standard output, remarks to standard error.
@@ -40,60 +49,56 @@ pub(super) enum Output {
 
 impl Console {
     /// Edits lines where standard input and output are a terminal that can do it, else
-    /// reads plain lines.
-    pub(super) fn open() -> io::Result<Self> {
-        if io::stdin().is_terminal()
-            && io::stdout().is_terminal()
-            && let Some(console) = Self::terminal()?
-        {
-            return Ok(console);
+    /// reads plain lines. Comes with what there is to remark on the history.
+    pub(super) fn open(topics: &Topics, history: bool) -> io::Result<(Self, Option<String>)> {
+        if io::stdin().is_terminal() && io::stdout().is_terminal() {
+            let restore = Restore::new();
+            if let Some(editor) = editor::Editor::new(topics, history) {
+                let (lines, typed) = Lines::new();
+                // Between two lines Ctrl-C is a signal.
+                let interrupt = lines.interrupt();
+                tokio::spawn(async move {
+                    while tokio::signal::ctrl_c().await.is_ok() {
+                        interrupt.notify_one();
+                    }
+                });
+                let console = Self {
+                    lines,
+                    output: Output::Terminal {
+                        printer: editor.printer,
+                        _restore: restore,
+                    },
+                };
+                let remark = editor.remark;
+                thread::Builder::new()
+                    .name("terminal".to_owned())
+                    .spawn(move || editor.reader.run(&typed))?;
+                return Ok((console, remark));
+            }
         }
-        let (lines, sender) = Lines::new();
+        let (lines, typed) = Lines::new();
         thread::Builder::new()
             .name("stdin".to_owned())
-            .spawn(move || read_plain(&sender))?;
-        Ok(Self {
-            lines,
-            output: Output::Plain,
-        })
-    }
-
-    /// `None` where the terminal cannot do what line editing needs.
-    fn terminal() -> io::Result<Option<Self>> {
-        let restore = Restore::new();
-        let config = Config::builder().auto_add_history(true).build();
-        // The history stays in memory: lines may hold passwords.
-        let Ok(mut editor) = DefaultEditor::with_config(config) else {
-            return Ok(None);
-        };
-        let Ok(printer) = editor.create_external_printer() else {
-            return Ok(None);
-        };
-        let (lines, sender) = Lines::new();
-        let interrupt = lines.interrupt.clone();
-        thread::Builder::new()
-            .name("terminal".to_owned())
-            .spawn(move || edit(&mut editor, &sender, &interrupt))?;
-        Ok(Some(Self {
-            lines,
-            output: Output::Terminal {
-                printer: Box::new(printer),
-                _restore: restore,
-            },
-        }))
+            .spawn(move || read_plain(&typed))?;
+        let output = Output::Plain;
+        Ok((Self { lines, output }, None))
     }
 }
 
 impl Lines {
-    fn new() -> (Self, mpsc::Sender<io::Result<String>>) {
+    fn new() -> (Self, Typed) {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let interrupt = Arc::new(Notify::new());
+        let typed = Typed {
+            lines: sender,
+            interrupt: interrupt.clone(),
+        };
         (
             Self {
                 receiver,
                 interrupt,
             },
-            sender,
+            typed,
         )
     }
 
@@ -108,50 +113,36 @@ impl Lines {
     }
 }
 
-fn edit(editor: &mut DefaultEditor, lines: &mpsc::Sender<io::Result<String>>, interrupt: &Notify) {
-    loop {
-        let line = match editor.readline("> ") {
-            Ok(line) => Ok(line),
-            Err(ReadlineError::Interrupted) => {
-                interrupt.notify_one();
-                continue;
-            }
-            Err(ReadlineError::Io(e)) => Err(e),
-            // Ctrl-D, or the terminal is gone.
-            Err(_) => return,
-        };
-        let failed = line.is_err();
-        if lines.blocking_send(line).is_err() || failed {
-            return;
-        }
-    }
-}
-
-fn read_plain(lines: &mpsc::Sender<io::Result<String>>) {
+fn read_plain(typed: &Typed) {
     for line in io::stdin().lock().lines() {
         // A line that is not UTF-8 is read over; any other fault does not pass.
         let fatal = matches!(&line, Err(e) if e.kind() != io::ErrorKind::InvalidData);
-        if lines.blocking_send(line).is_err() || fatal {
+        if typed.lines.blocking_send(line).is_err() || fatal {
             return;
         }
     }
 }
 
 impl Output {
-    /// A line of the result.
-    pub(super) fn result(&mut self, line: &str) {
+    /// A line of the result, or several.
+    pub(super) fn result(&mut self, text: &str) -> io::Result<()> {
         match self {
-            // Nobody reads: nobody to tell.
-            Self::Plain => drop(writeln!(io::stdout(), "{line}")),
-            Self::Terminal { printer, .. } => drop(printer.print(format!("{line}\n"))),
+            Self::Plain => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(format!("{text}\n").as_bytes())?;
+                stdout.flush()
+            }
+            Self::Terminal { printer, .. } => {
+                printer.print(format!("{text}\n")).map_err(io::Error::other)
+            }
         }
     }
 
-    /// A line about what happens.
-    pub(super) fn remark(&mut self, line: &str) {
+    /// A line about what happens. Whoever closed standard error does not want to know.
+    pub(super) fn remark(&mut self, text: &str) {
         match self {
-            Self::Plain => drop(writeln!(io::stderr(), "{line}")),
-            Self::Terminal { printer, .. } => drop(printer.print(format!("{line}\n"))),
+            Self::Plain => drop(io::stderr().write_all(format!("{text}\n").as_bytes())),
+            Self::Terminal { printer, .. } => drop(printer.print(format!("{text}\n"))),
         }
     }
 

@@ -9,10 +9,14 @@
 )]
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
+pub(crate) mod hostile;
+pub(crate) mod keys;
 pub(crate) mod server;
+pub(crate) mod terminal;
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -93,6 +97,16 @@ impl Gate {
             .to_owned()
     }
 
+    /// The admin interface's address, and the token that goes with it.
+    pub(crate) fn admin(&mut self) -> (std::net::SocketAddr, String) {
+        let printed = self.printed_until("/metrics\n");
+        let line = printed.lines().find(|line| line.contains("Bearer"));
+        let (_, rest) = line.and_then(|l| l.split_once("Bearer ")).unwrap();
+        let (token, url) = rest.split_once("' http://").unwrap();
+        let address = url.strip_suffix("/metrics").unwrap();
+        (address.parse().unwrap(), token.to_owned())
+    }
+
     /// Everything the gate has printed so far, for a failed assertion's message.
     pub(crate) fn output(&self) -> String {
         format!("the gate printed:\n{}", self.output.text())
@@ -148,6 +162,15 @@ impl Output {
         let stderr = child.stderr.take().unwrap();
         collect(stdout, Arc::clone(&text), Some(lines));
         collect(stderr, Arc::clone(&text), None);
+        Self { text, stdout_lines }
+    }
+
+    /// Of a child whose standard output is not ours.
+    pub(crate) fn of_stderr(child: &mut Child) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let (lines, stdout_lines) = mpsc::channel();
+        let stderr = child.stderr.take().unwrap();
+        collect(stderr, Arc::clone(&text), Some(lines));
         Self { text, stdout_lines }
     }
 
@@ -225,6 +248,18 @@ pub(crate) fn v1_client(address: &str) -> Report {
         .arg(address))
 }
 
+/// `examples/legacy_client.py HOST:PORT FORM KEY`
+pub(crate) fn legacy_client(address: &str, form: &str, key: &str) -> Report {
+    run(Command::new(python())
+        .arg(workspace().join("examples/legacy_client.py"))
+        .args([address, form, key]))
+}
+
+/// `tests/tools/legacy_golden.py`
+pub(crate) fn legacy_golden() -> Report {
+    run(Command::new(python()).arg(workspace().join("tests/tools/legacy_golden.py")))
+}
+
 /// `tests/clients/ws_client.mjs`; what `steps` and `options` may hold is written there.
 pub(crate) fn node_client(url: &str, steps: &str, options: &str) -> Report {
     run(node("ws_client.mjs").args([url, steps, options]))
@@ -238,14 +273,32 @@ pub(crate) fn python_client(url: &str, steps: &str, options: &str) -> Report {
         .args([url, steps, options]))
 }
 
+/// `tests/clients/jwt_tool.py`: its output's lines, one for each job.
+pub(crate) fn jwt_tool(what: &str, jobs: &serde_json::Value) -> Vec<String> {
+    let script = workspace().join("tests/clients/jwt_tool.py");
+    let report = run(Command::new(python())
+        .arg(script)
+        .args([what, &jobs.to_string()]));
+    assert!(
+        report.passed,
+        "{jobs}: {report}\n`scripts/install-test-tools` installs PyJWT"
+    );
+    report.stdout.lines().map(str::to_owned).collect()
+}
+
+/// What sslyze finds at a TLS listener: `tests/tools/tls_scan.py`.
+pub(crate) fn tls_scan(address: SocketAddr) -> Report {
+    let script = workspace().join("tests/tools/tls_scan.py");
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    run(Command::new(python()).arg(script).args([host, port]))
+}
+
 /// The client programs have deadlines of their own, so this needs none.
 fn run(command: &mut Command) -> Report {
     let output = command
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| {
-            panic!("{command:?}: {error}; run `scripts/test tools` to install the test tools")
-        });
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; run `scripts/install-test-tools`"));
     Report {
         passed: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -377,11 +430,21 @@ fn python() -> PathBuf {
     ))
 }
 
-fn tool(variable: &str, default: &Path) -> PathBuf {
+pub(crate) fn prometheus() -> PathBuf {
+    let default = workspace().join("target/tools/bin/prometheus");
+    installed(tool("TIDEGATE_TEST_PROMETHEUS", &default))
+}
+
+pub(crate) fn promtool() -> PathBuf {
+    let default = workspace().join("target/tools/bin/promtool");
+    installed(tool("TIDEGATE_TEST_PROMTOOL", &default))
+}
+
+pub(crate) fn tool(variable: &str, default: &Path) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| default.to_owned(), PathBuf::from)
 }
 
-fn installed(path: PathBuf) -> PathBuf {
+pub(crate) fn installed(path: PathBuf) -> PathBuf {
     assert!(
         path.exists(),
         "{} is missing; run `scripts/test tools` to install the test tools",
@@ -390,7 +453,7 @@ fn installed(path: PathBuf) -> PathBuf {
     path
 }
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)

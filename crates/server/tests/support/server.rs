@@ -57,12 +57,20 @@ pub(crate) struct Ended {
 
 /// Runs the binary, which must end in time.
 pub(crate) fn run(arguments: &[&str]) -> Ended {
-    let child = tidegate()
+    run_with(arguments, b"")
+}
+
+/// The same, with something to read. It must fit a pipe.
+pub(crate) fn run_with(arguments: &[&str], input: &[u8]) -> Ended {
+    let mut child = tidegate()
         .args(arguments)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    // It may end without reading.
+    child.stdin.take().unwrap().write_all(input).ok();
     let mut child = Killed(child);
     let texts = [Arc::new(Mutex::new(String::new())), Arc::default()];
     let (stdout_lines, stdout_end) = mpsc::channel();
@@ -210,11 +218,11 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-/// Status and body.
+/// Status and body of a request that is asked as a client on this machine does.
 pub(crate) fn http(address: SocketAddr, method: &str, path: &str) -> io::Result<(u16, String)> {
     let answer = raw_http(
         address,
-        &format!("{method} {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"),
+        &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
     )?;
     let (head, body) = answer
         .split_once("\r\n\r\n")

@@ -1,0 +1,163 @@
+//! The model: everything that can be configured.
+//!
+//! - This file: what concerns the whole gate. [`listener`]: where clients come in.
+//! - [`limits`]: what they may do. [`auth`]: who they are.
+
+pub(crate) mod auth;
+pub(crate) mod limits;
+pub(crate) mod listener;
+
+use clap::ValueEnum;
+
+use super::key::section;
+use super::value::choice::choices;
+use super::value::file::FilePath;
+use super::value::text::{Exposed, Host, HttpAddress, Id, Network};
+use super::value::time::Time;
+use crate::secret::Secret;
+use auth::AuthConfig;
+use limits::{GateLimitsConfig, LimitsConfig};
+use listener::{TcpConfig, WebSocketConfig};
+
+section! {
+    /// The whole configuration.
+    Config {
+        /// The gate's id on the bus.
+        id: Option<Id> = None => unset("random").example("\"gate-1\""),
+
+        /// Threads that serve connections.
+        shards: Option<usize> = None => range(1, 1024).unset("one per core").example("2"),
+
+        /// Services that run in the gate's process.
+        services: Vec<BuiltIn> = Vec::new() => example("[\"echo\", \"chat\"]"),
+
+        /// What clients may call, by service or by method; all that services open to them
+        /// where this is not set. What is not listed answers as if it did not exist.
+        expose: Option<Vec<Exposed>> = None
+            => unset("all that services open to clients").example("[\"chat\", \"echo/echo\"]"),
+
+        /// Networks whose word on a client's address is believed, by PROXY protocol or HTTP
+        /// header; "unix" is whoever connects by a Unix-domain socket. A listener's own list
+        /// wins.
+        trusted_proxies: Vec<Network> = Vec::new() => example("[\"10.0.0.0/8\", \"unix\"]"),
+
+        /// TCP listeners. There must be at least one listener of either kind.
+        tcp: Vec<TcpConfig> = Vec::new(),
+
+        /// WebSocket listeners.
+        websocket: Vec<WebSocketConfig> = Vec::new(),
+
+        /// What each connection may do. A listener's own limits win.
+        limits: LimitsConfig = LimitsConfig::default(),
+
+        /// What the whole gate may do.
+        gate: GateLimitsConfig = GateLimitsConfig::default(),
+
+        /// Where the settings of bound users are kept.
+        store: StoreConfig = StoreConfig::default(),
+
+        /// Who clients are.
+        auth: AuthConfig = AuthConfig::default(),
+
+        /// The admin interface: health, metrics.
+        admin: AdminConfig = AdminConfig::default(),
+
+        /// The log, on standard error.
+        log: LogConfig = LogConfig::default(),
+    }
+}
+
+section! {
+    /// Where the settings of bound users are kept.
+    StoreConfig {
+        /// In memory, gone with the process; or embedded, in the file `path`.
+        kind: StoreKind = StoreKind::Memory,
+
+        /// The file of the embedded store. Made where it is missing; its directory must exist.
+        path: Option<FilePath> = None => example("\"/var/lib/tidegate/settings.db\""),
+
+        /// How long settings outlive their user's connection.
+        ttl: Time = Time::secs(24 * 3600) => range(1_000, limits::LONGEST),
+
+        /// Of how many users settings are kept. Each has at most 16 KiB.
+        max_users: usize = 1_000_000 => range(1, u32::MAX.into()),
+    }
+}
+
+section! {
+    /// The admin interface: health, metrics.
+    AdminConfig {
+        /// Where it is served; nowhere where none is given. Keep it on an address that only
+        /// you reach.
+        address: Option<HttpAddress> = None => unset("not served").example("\"127.0.0.1:3656\""),
+
+        /// What a request must carry, as `Authorization: Bearer TOKEN`, for everything but
+        /// health.
+        token: Option<Secret> = None => range(16, 1024).unset("only health is served"),
+
+        /// A file that holds the token.
+        token_file: Option<FilePath> = None => example("\"admin-token\""),
+
+        /// Hosts that a request may name in its Host header, beside IP addresses and
+        /// localhost. It stops web pages that point a name of theirs at this machine.
+        hosts: Vec<Host> = Vec::new() => example("[\"gate.example\"]"),
+    }
+}
+
+section! {
+    /// The log, on standard error.
+    LogConfig {
+        /// How lines look: "auto" is for people on a terminal, else JSON.
+        format: LogFormat = LogFormat::Auto,
+
+        /// The least important lines that are logged.
+        level: LogLevel = LogLevel::Info,
+    }
+}
+
+/// A service that the binary brings with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum BuiltIn {
+    /// Answers what it is sent
+    Echo,
+    /// Rooms, names, private messages
+    Chat,
+    /// Tells clients who they are, and binds those that come with a token
+    Auth,
+}
+
+/// What keeps settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum StoreKind {
+    /// In memory
+    Memory,
+    /// In a file
+    Embedded,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum LogFormat {
+    /// For people on a terminal, else JSON
+    Auto,
+    /// For people
+    Human,
+    /// One JSON object per line
+    Json,
+}
+
+/// The least important lines that are still logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+choices!(BuiltIn, StoreKind, LogFormat, LogLevel);

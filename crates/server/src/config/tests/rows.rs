@@ -1,0 +1,140 @@
+//! What can be wrong with each key in particular.
+
+/// Key (lists without numbers), a wrong value as TOML, and what the message must contain.
+pub(super) fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    ROWS.trim().lines().map(|row| {
+        let mut cells = row.splitn(3, " | ");
+        let mut cell = || cells.next().unwrap();
+        (cell(), cell(), cell())
+    })
+}
+
+const ROWS: &str = r#"
+id | "a b" | found "a b", expected 1 to 64 of A-Z a-z 0-9 _ -
+id | "a.b" | found "a.b"
+shards | 0 | found 0, expected a whole number from 1 to 1024
+shards | "many" | found "many"
+services | ["ecko"] | found "ecko", expected "echo", "chat" or "auth"; did you mean "echo"?
+services | "echo" | found "echo", expected a list
+services | ["nats"] | found "nats"
+expose | ["a/b/c"] | found "a/b/c", expected "service" or "service/method"
+trusted_proxies | ["10.0.0.0/33"] | found "10.0.0.0/33", expected a network
+trusted_proxies | ["proxy.example"] | found "proxy.example"
+tcp | 3 | found a number, expected a list of tables: [[tcp]]
+websocket | { address = "a:1" } | found a table, expected a list of tables: [[websocket]]
+limits | [] | found a list, expected a table: [limits]
+gate | 1 | found a number, expected a table: [gate]
+store | "memory" | found text, expected a table: [store]
+auth | true | found true or false, expected a table: [auth]
+admin | "127.0.0.1:3656" | found text, expected a table: [admin]
+log | "debug" | found text, expected a table: [log]
+store.kind | "redis" | found "redis", expected "memory" or "embedded"
+store.kind | "Embeded" | did you mean "embedded"?
+store.path | ["a"] | found a list, expected a path
+store.ttl | "0s" | found "0s", expected a time from 1s to 365d
+store.max_users | 0 | found 0, expected a whole number from 1 to 4294967295
+auth.timeout | "2h" | found "2h", expected a time from 100ms to 1h
+auth.guests | "no" | found "no", expected true or false
+auth.client_certificate | "cn" | found "cn", expected "off", "common-name"
+auth.client_certificate | "common_name" | did you mean "common-name"?
+auth.jwt | "secret" | found text, expected a table: [jwt]
+auth.jwt.algorithms | ["none"] | found "none", expected "HS256"
+auth.jwt.algorithms | ["hs256"] | did you mean "HS256"?
+auth.jwt.algorithms | "HS256" | found "HS256", expected a list
+auth.jwt.secret | "short" | found 5 bytes, expected a secret of 32 to 1024 bytes
+auth.jwt.secret_file | true | found true, expected a path
+auth.jwt.public_key_file | "" | found "", expected a path
+auth.jwt.jwks_file | {} | found a table, expected a path
+auth.jwt.issuer | 3 | found 3, expected text
+auth.jwt.audience | [3] | found 3, expected text
+auth.jwt.leeway | "1h" | found "1h", expected a time from 0ms to 10m
+auth.jwt.user_claim | "" | found "", expected text that is not empty
+auth.jwt.settings_claim | ["a"] | found a list, expected text
+auth.jwt.sources | ["header:x"] | found "header:x", expected "authorization"
+auth.jwt.sources | ["cookie:"] | found "cookie:"
+auth.jwt.close_on_expiry | "yes" | found "yes", expected true or false
+admin.address | "3656" | found "3656", expected host:port
+admin.address | "unix:/run/a" | found "unix:/run/a", expected host:port
+admin.token | "short" | found 5 bytes, expected a secret of 16 to 1024 bytes
+admin.token_file | [] | found a list, expected a path
+admin.hosts | ["gate.example:80"] | found "gate.example:80", expected a host name without a port
+admin.hosts | ["*"] | found "*"
+log.format | "xml" | found "xml", expected "auto", "human" or "json"
+log.level | "loud" | found "loud", expected "error", "warn", "info", "debug" or "trace"
+log.level | "debgu" | did you mean "debug"?
+gate.max_connections | 0 | found 0, expected a whole number of at least 1
+gate.max_connections_per_address | -1 | found -1, expected a whole number of at least 1
+gate.memory_budget | "1G" | found "1G", expected a whole number of at least 65536
+gate.memory_budget | 1024 | found 1024
+gate.shutdown_timeout | "0s" | found "0s", expected a time from 100ms to 365d
+gate.store_timeout | 5 | found 5, expected a time
+gate.max_groups_per_session | -1 | found -1, expected a whole number from 0
+gate.max_instance_bindings | 1.5 | found 1.5, expected a whole number
+gate.accept_rate | 0 | found 0, expected "off" or a whole number per second
+gate.accept_rate | "on" | found "on"
+gate.accept_rate.per_second | 0 | found 0, expected a whole number from 1
+gate.accept_rate.burst | "2" | found "2", expected a whole number from 1
+gate.tls_watch | "1ms" | found "1ms", expected "off" or a time from 100ms
+gate.tls_watch | false | found false, expected "off" or a time
+limits.concurrent_tasks | 0 | found 0, expected a whole number from 1 to 65535
+limits.read_buffer | 63 | found 63, expected a whole number from 64 to 1048576
+limits.max_packet_size | 65536 | found 65536, expected a whole number from 5 to 65535
+limits.send_queue_packets | 0 | found 0
+limits.send_queue_bytes | 1023 | found 1023, expected a whole number from 1024
+limits.setup_timeout | 10 | found 10, expected a time
+limits.heartbeat_timeout | "60" | found "60", expected a time
+limits.partial_frame_timeout | "30 s" | found "30 s", expected a time
+limits.write_timeout | "soon" | found "soon", expected a time
+limits.close_timeout | "400d" | found "400d", expected a time from 100ms to 365d
+limits.call_timeout | "10sec" | found "10sec", expected a time
+limits.bind_deadline | "of" | found "of", expected "off" or a time
+limits.packet_rate | -1 | found -1, expected "off" or a whole number per second
+limits.packet_rate | "100/s" | found "100/s"
+limits.packet_rate.per_second | 4294967296 | found 4294967296
+limits.packet_rate.burst | 0 | found 0, expected a whole number from 1
+limits.byte_rate | "1M" | found "1M"
+limits.byte_rate.per_second | "1" | found "1"
+limits.byte_rate.burst | true | found true
+limits.max_upgrade_size | 255 | found 255, expected a whole number from 256
+limits.max_fragments | 0 | found 0
+tcp.address | "127.0.0.1" | found "127.0.0.1", expected host:port
+tcp.address | "unix:run/a" | found "unix:run/a"
+tcp.address | 3653 | found 3653, expected host:port
+tcp.name | "" | found "", expected a name
+tcp.name | "a\u0007b" | found "a\u{7}b", expected a name
+tcp.tls | true | found true or false, expected a table: [tls]
+tcp.tls.cert | ["cert.pem"] | found a list, expected a path
+tcp.tls.key | "" | found "", expected a path
+tcp.tls.certificates | ["cert.pem"] | found text, expected a table
+tcp.tls.certificates.cert | 1 | found 1, expected a path
+tcp.tls.certificates.key | "" | found "", expected a path
+tcp.tls.client_auth | true | found true, expected "off", "optional" or "required"
+tcp.tls.client_auth | "require" | did you mean "required"?
+tcp.tls.client_ca | [] | found a list, expected a path
+tcp.cipher | "aes" | found "aes", expected "none", "aes-ecb" or "aes-cbc"
+tcp.cipher | "aes_cbc" | did you mean "aes-cbc"?
+tcp.encryption_key | "" | found nothing, expected a secret of 1 to 1024 bytes
+tcp.encryption_key_file | "" | found "", expected a path
+tcp.v1_error_topic | "$error" | found "$error", expected a topic
+tcp.proxy_protocol | "v2" | found "v2", expected true or false
+tcp.trusted_proxies | "10.0.0.0/8" | found "10.0.0.0/8", expected a list
+tcp.keep_alive | "60s" | found text, expected "off" or a table, such as { idle
+tcp.keep_alive | true | found true or false, expected "off"
+tcp.keep_alive.idle | "999ms" | found "999ms", expected a time from 1s
+tcp.keep_alive.interval | 15 | found 15, expected a time
+tcp.keep_alive.retries | 128 | found 128, expected a whole number from 1 to 127
+tcp.notsent_lowat | 0 | found 0, expected a whole number from 1
+tcp.ipv6_only | "yes" | found "yes", expected true or false
+tcp.unix_mode | 660 | found 660, expected a mode of octal digits in quotes
+tcp.unix_mode | "0o660" | found "0o660"
+tcp.unix_mode | "1777" | found "1777"
+tcp.limits | "none" | found text, expected a table: [limits]
+websocket.path | "gate" | found "gate", expected a path that begins with /
+websocket.path | "/?a" | found "/?a"
+websocket.origins | ["example.com"] | found "example.com", expected an origin
+websocket.origins | "*" | found "*", expected a list
+websocket.subprotocols | ["a b"] | found "a b", expected a name of letters
+websocket.allow_text | "on" | found "on", expected true or false
+websocket.forwarded | true | found true, expected "off", "x-forwarded-for" or "forwarded"
+websocket.forwarded | "X-Forwarded-For" | did you mean "x-forwarded-for"?
+"#;
