@@ -32,7 +32,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
 }
 
 async fn every_packet_arrives(websocket: bool) {
-    let cuts = from_environment("TIDEGATE_TEST_CUTS", 200) as u32;
+    let cuts = from_environment("TIDEGATE_TEST_CUTS", 500) as u32;
     let seed = from_environment("TIDEGATE_TEST_SEED", 1);
     let rig = Rig::start().await;
     let runs = (0..CLIENTS).map(|n| rig.run(n, websocket, seed + u64::from(n), cuts, None));

@@ -20,10 +20,6 @@ pub struct Proxy {
     left: Arc<AtomicI64>,
 }
 
-/// Bytes of the gate behind which it has answered the `$hello`: more than the answer to a
-/// WebSocket upgrade has.
-const WELCOMED: usize = 150;
-
 /// What is done with the sides of a connection that is cut.
 #[derive(Debug, Clone, Copy)]
 enum Cut {
@@ -31,7 +27,8 @@ enum Cut {
     Both,
     /// The gate goes on for a while with a connection that is half dead.
     HalfDead,
-    /// What the client had written reaches the gate when it may have come back.
+    /// What the client had written, be it a `$hello`, reaches the gate when the client may
+    /// have come back.
     Late,
 }
 
@@ -82,13 +79,12 @@ async fn serve(mut client: TcpStream, mut gate: TcpStream, mut rng: StdRng) -> i
     };
     let wait = Duration::from_millis(rng.random_range(0..20));
     let step = rng.random_range(1..=400);
-    let (mut went, mut came) = (0, 0);
     {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_gate, mut to_gate) = gate.split();
         tokio::select! {
-            _ = forward(&mut from_client, &mut to_gate, up, step, &mut went) => {}
-            _ = forward(&mut from_gate, &mut to_client, down, step, &mut came) => {}
+            _ = forward(&mut from_client, &mut to_gate, up, step) => {}
+            _ = forward(&mut from_gate, &mut to_client, down, step) => {}
         }
     }
     match cut {
@@ -97,8 +93,6 @@ async fn serve(mut client: TcpStream, mut gate: TcpStream, mut rng: StdRng) -> i
             drop(client);
             tokio::time::sleep(wait).await;
         }
-        // A `$hello` that comes late is taken for a thief's.
-        Cut::Late if came < WELCOMED => {}
         Cut::Late => {
             let mut rest = vec![0; 4096];
             let len = client.try_read(&mut rest).unwrap_or(0);
@@ -116,7 +110,6 @@ async fn forward(
     to: &mut (impl AsyncWrite + Unpin),
     bytes: usize,
     step: usize,
-    done: &mut usize,
 ) -> io::Result<()> {
     let mut left = bytes;
     let mut chunk = vec![0; step];
@@ -128,7 +121,6 @@ async fn forward(
         }
         to.write_all(&chunk[..n]).await?;
         left -= n;
-        *done += n;
     }
     Ok(())
 }

@@ -351,7 +351,8 @@ async fn watch_session(client: Client, side: Arc<Side>) {
                 None => return,
             },
             event = events.recv() => match event {
-                Some(Ok(Event::Gap(gap))) => Some(Fault::Session(format!("{gap:?}"))),
+                // Which session it was, and why, is said next.
+                Some(Ok(Event::OutcomeUnknown(_))) => None,
                 Some(event) => Some(Fault::Session(format!("{event:?}"))),
                 None => None,
             },
