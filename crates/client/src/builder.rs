@@ -1,22 +1,25 @@
 //! Options, and the way from an address to a connection.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_protocol::{Cipher, Packet, Topic, TopicError, V1};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::handshake::client::{Request, generate_key};
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::client::Client;
+use crate::dial::{Dialer, Source};
 use crate::error::Error;
 use crate::frames::Frames;
+use crate::options::{Options, Protocol};
 use crate::tls::{Identity, TlsOptions};
+use crate::transport::Transport;
 use crate::transport::stream::StreamTransport;
 use crate::transport::websocket::WebSocketTransport;
 use crate::url::GateUrl;
@@ -34,10 +37,11 @@ pub struct Builder {
     headers: Vec<Header>,
     tls: TlsOptions,
     cipher: Option<Cipher>,
-    connect_timeout: Duration,
     keepalive: Option<(String, Duration)>,
     error_topic: Option<String>,
     settings: Settings,
+    pub(crate) protocol: Protocol,
+    pub(crate) extended: Options,
 }
 
 /// A header of the WebSocket request. Its value may be a secret.
@@ -56,6 +60,7 @@ impl fmt::Debug for Header {
 /// What the connection itself needs to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
+    pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) send_queue: usize,
@@ -71,10 +76,12 @@ impl Builder {
             headers: Vec::new(),
             tls: TlsOptions::default(),
             cipher: None,
-            connect_timeout: Duration::from_secs(10),
             keepalive: None,
             error_topic: None,
+            protocol: Protocol::default(),
+            extended: Options::default(),
             settings: Settings {
+                connect_timeout: Duration::from_secs(10),
                 request_timeout: Duration::from_secs(10),
                 close_timeout: Duration::from_secs(2),
                 send_queue: 100,
@@ -93,9 +100,10 @@ impl Builder {
         self
     }
 
-    /// One deadline over name resolution, TCP, TLS and WebSocket. Default 10 s.
+    /// One deadline over name resolution, TCP, TLS, WebSocket and the gate's `$welcome`, at
+    /// each connection. Default 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.settings.connect_timeout = timeout;
         self
     }
 
@@ -105,7 +113,7 @@ impl Builder {
         self
     }
 
-    /// How long closing may take: sending what is queued, and the gate's goodbye.
+    /// How long closing may take: sending what is queued, and the gate's answer.
     /// Default 2 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.settings.close_timeout = timeout;
@@ -188,34 +196,94 @@ impl Builder {
     }
 
     /// Connects. Must be called within a Tokio runtime with I/O and time enabled.
+    ///
+    /// With the extended protocol this is done when the gate has answered; the client
+    /// connects again by itself from then on. An attempt that fails is an error here, and
+    /// only here: see [`start`](Self::start).
     pub async fn connect(self) -> Result<Client, Error> {
-        let limit = self.connect_timeout;
-        let connecting = async {
-            let url = GateUrl::parse(&self.url)?;
-            // What is wrong with the options shows before anything is sent.
-            let plan = self.plan(&url)?;
-            let socket = TcpStream::connect((url.host.as_str(), url.port))
-                .await
-                .map_err(Error::Connect)?;
-            // Writes are coalesced here already.
-            socket.set_nodelay(true).map_err(Error::Connect)?;
-            plan.establish(socket).await
-        };
-        within(limit, connecting).await
+        let source = self.source()?;
+        self.connect_by(source).await
+    }
+
+    /// Begins to connect, again and again until it succeeds, and answers at once; packets
+    /// wait meanwhile. [`Client::states`] tells how it goes. For the extended protocol;
+    /// version 1 has one connection, which [`connect`](Self::connect) waits for.
+    ///
+    /// Must be called within a Tokio runtime with I/O and time enabled.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with address and options.
+    pub fn start(self) -> Result<Client, Error> {
+        if self.protocol == Protocol::V1 {
+            return Err(Error::ExtendedOnly);
+        }
+        let source = self.source()?;
+        Ok(Client::extended(self.dialer(source)?, self.extended, None))
     }
 
     /// Connects over a stream that is open already, speaking TLS and WebSocket as the
-    /// address says. For tunnels, and for tests over [`tokio::io::duplex`].
+    /// address says. For tunnels, and for tests over [`tokio::io::duplex`]. The client ends
+    /// with the stream: there is no other to go on with.
     pub async fn connect_over<S>(self, stream: S) -> Result<Client, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limit = self.connect_timeout;
-        let connecting = async {
-            let url = GateUrl::parse(&self.url)?;
-            self.plan(&url)?.establish(stream).await
+        let stream: Box<dyn crate::dial::Stream> = Box::new(stream);
+        self.connect_by(Source::Once(Some(stream).into())).await
+    }
+
+    /// Connects over streams that `open` opens, one for each connection, speaking TLS and
+    /// WebSocket as the address says.
+    pub async fn connect_with<F, O, S>(self, open: F) -> Result<Client, Error>
+    where
+        F: Fn() -> O + Send + Sync + 'static,
+        O: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let open = move || {
+            let opening = open();
+            let boxed = async { Ok(Box::new(opening.await?) as Box<dyn crate::dial::Stream>) };
+            Box::pin(boxed) as _
         };
-        within(limit, connecting).await
+        self.connect_by(Source::Each(Box::new(open))).await
+    }
+
+    fn source(&self) -> Result<Source, Error> {
+        let GateUrl { host, port, .. } = GateUrl::parse(&self.url)?;
+        Ok(Source::Address { host, port })
+    }
+
+    /// What is wrong with the options shows before anything is sent.
+    fn dialer(&self, source: Source) -> Result<Dialer, Error> {
+        let url = GateUrl::parse(&self.url)?;
+        self.extended.check()?;
+        let plan = self.plan(&url)?;
+        Ok(Dialer { source, plan })
+    }
+
+    async fn connect_by(self, source: Source) -> Result<Client, Error> {
+        let dialer = self.dialer(source)?;
+        match self.protocol {
+            Protocol::Extended => {
+                let (first, answer) = tokio::sync::oneshot::channel();
+                let client = Client::extended(dialer, self.extended, Some(first));
+                match answer.await {
+                    Ok(connected) => connected.map(|()| client),
+                    // The runtime is shut down.
+                    Err(_) => Err(Error::Closed(client.closed().await)),
+                }
+            }
+            Protocol::V1 => {
+                let limit = dialer.plan.settings.connect_timeout;
+                let dialed = tokio::time::timeout(limit, dialer.dial()).await;
+                let dialed = dialed.unwrap_or(Err(Error::ConnectTimeout(limit)))?;
+                let Plan {
+                    frames, settings, ..
+                } = dialer.plan;
+                Ok(Client::start(dialed.transport, frames, settings))
+            }
+        }
     }
 
     fn plan(&self, url: &GateUrl) -> Result<Plan, Error> {
@@ -277,32 +345,24 @@ impl Builder {
     }
 }
 
-async fn within(
-    limit: Duration,
-    connecting: impl Future<Output = Result<Client, Error>>,
-) -> Result<Client, Error> {
-    tokio::time::timeout(limit, connecting)
-        .await
-        .unwrap_or(Err(Error::ConnectTimeout(limit)))
-}
-
 /// Options that have been checked.
-struct Plan {
+pub(crate) struct Plan {
     tls: Option<(
         tokio_rustls::TlsConnector,
         rustls::pki_types::ServerName<'static>,
     )>,
     upgrade: Option<Request>,
-    frames: Frames,
-    settings: Settings,
+    pub(crate) frames: Frames,
+    pub(crate) settings: Settings,
 }
 
 impl Plan {
-    async fn establish<S>(mut self, stream: S) -> Result<Client, Error>
+    /// Makes a stream a connection.
+    pub(crate) async fn establish<S>(&self, stream: S) -> Result<Box<dyn Transport>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match self.tls.take() {
+        match self.tls.clone() {
             Some((connector, name)) => {
                 let stream = connector.connect(name, stream).await.map_err(Error::Tls)?;
                 self.speak(stream).await
@@ -311,14 +371,17 @@ impl Plan {
         }
     }
 
-    async fn speak<S>(self, stream: S) -> Result<Client, Error>
+    async fn speak<S>(&self, stream: S) -> Result<Box<dyn Transport>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(request) = self.upgrade else {
-            let transport = StreamTransport::new(stream, self.frames.clone());
-            return Ok(Client::start(transport, self.frames, self.settings));
+        let Some(mut request) = self.upgrade.clone() else {
+            return Ok(Box::new(StreamTransport::new(stream, self.frames.clone())));
         };
+        // Each connection has a key of its own.
+        let key = HeaderValue::try_from(generate_key());
+        let key = key.map_err(|e| Error::Upgrade(Box::new(e)))?;
+        request.headers_mut().insert(header::SEC_WEBSOCKET_KEY, key);
         let config = WebSocketConfig::default()
             .read_buffer_size(WS_READ_BUFFER)
             .write_buffer_size(WS_WRITE_BUFFER)
@@ -328,8 +391,10 @@ impl Plan {
             tokio_tungstenite::client_async_with_config(request, stream, Some(config))
                 .await
                 .map_err(upgrade_error)?;
-        let transport = WebSocketTransport::new(socket, self.frames.clone());
-        Ok(Client::start(transport, self.frames, self.settings))
+        Ok(Box::new(WebSocketTransport::new(
+            socket,
+            self.frames.clone(),
+        )))
     }
 }
 

@@ -43,6 +43,23 @@ pub enum Error {
     /// There was no usable connection within [`Builder::connect_timeout`](crate::Builder::connect_timeout).
     #[error("no connection after {0:?}")]
     ConnectTimeout(Duration),
+    /// The gate did not answer `$hello` in time: most likely it speaks version 1 only, for
+    /// which there is [`Protocol::V1`](crate::Protocol::V1).
+    #[error("the gate did not answer $hello within {0:?}; it may speak version 1 only")]
+    NoWelcome(Duration),
+    /// The gate answered `$hello` with something else: it speaks version 1 only, or the
+    /// address is not a gate's.
+    #[error("the gate does not speak the extended protocol")]
+    NotExtended,
+    /// What the client was to show to be let in could not be had.
+    #[error("no authentication: {0}")]
+    Auth(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Agent or device are too long: 128 bytes at most.
+    #[error("{0} is too long")]
+    InvalidName(&'static str),
+    /// [`Builder::start`](crate::Builder::start) is not for version 1.
+    #[error("a client of version 1 cannot connect by itself")]
+    ExtendedOnly,
     /// The topic is not one. Nothing was sent.
     #[error("invalid topic: {0}")]
     InvalidTopic(#[from] TopicError),
@@ -56,12 +73,23 @@ pub enum Error {
     /// that comes later is discarded and counted.
     #[error("no answer after {0:?}")]
     RequestTimeout(Duration),
-    /// The gate or the service did not serve the request, and says why. Only where the
-    /// listener has an error topic and [`Builder::error_topic`](crate::Builder::error_topic)
-    /// names it.
+    /// There was no connection to send the request on in time: it was taken back, and never
+    /// sent.
+    #[error("not sent within {0:?}")]
+    NotSent(Duration),
+    /// So much waits for a connection already. Nothing was queued.
+    #[error(transparent)]
+    QueueFull(#[from] QueueFull),
+    /// The request was sent in a session that does not go on: whether it was served is not
+    /// known.
+    #[error("the session was lost before the answer came; the outcome is unknown")]
+    OutcomeUnknown,
+    /// The gate or the service did not serve the request, and says why. With version 1 only
+    /// where the listener has an error topic and
+    /// [`Builder::error_topic`](crate::Builder::error_topic) names it.
     #[error(transparent)]
     NotServed(#[from] PacketError),
-    /// The connection has ended. Whether a request in flight was served is not known.
+    /// The client has ended. Whether a request in flight was served is not known.
     #[error("{0}")]
     Closed(Closed),
 }
@@ -72,24 +100,40 @@ pub enum Error {
 pub enum ErrorKind {
     /// The address is not a gate's.
     InvalidUrl,
-    /// An option cannot be used: header, certificates, server name.
+    /// An option cannot be used: header, certificates, server name, agent, device.
     InvalidOption,
     /// The host was not found or refused the connection.
     Connect,
     /// The TLS handshake failed.
     Tls,
-    /// The WebSocket handshake failed.
+    /// The WebSocket handshake failed, or `$hello` was not answered with `$welcome`.
     Handshake,
+    /// What was to be shown to be let in could not be had.
+    Auth,
     /// Connecting, or an answer, took too long.
     Timeout,
     /// Topic or method are malformed.
     InvalidTopic,
     /// The packet does not fit a frame.
     TooLarge,
+    /// Too much waits for a connection.
+    QueueFull,
+    /// The request may have been served, or not.
+    OutcomeUnknown,
     /// The gate or the service did not serve the request.
     NotServed,
-    /// The connection has ended.
+    /// The client has ended.
     Closed,
+}
+
+/// No room for another packet while there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{packets} packets of {bytes} bytes wait for a connection already")]
+pub struct QueueFull {
+    /// Packets that wait.
+    pub packets: usize,
+    /// Bytes of topic and body in them.
+    pub bytes: usize,
 }
 
 impl Error {
@@ -100,11 +144,20 @@ impl Error {
             Self::InvalidHeader(_)
             | Self::InvalidCa
             | Self::InvalidClientCertificate
-            | Self::InvalidServerName(_) => ErrorKind::InvalidOption,
+            | Self::InvalidServerName(_)
+            | Self::InvalidName(_)
+            | Self::ExtendedOnly => ErrorKind::InvalidOption,
             Self::Connect(_) => ErrorKind::Connect,
             Self::Tls(_) => ErrorKind::Tls,
-            Self::UpgradeRefused(_) | Self::Upgrade(_) => ErrorKind::Handshake,
-            Self::ConnectTimeout(_) | Self::RequestTimeout(_) => ErrorKind::Timeout,
+            Self::UpgradeRefused(_) | Self::Upgrade(_) | Self::NoWelcome(_) | Self::NotExtended => {
+                ErrorKind::Handshake
+            }
+            Self::Auth(_) => ErrorKind::Auth,
+            Self::ConnectTimeout(_) | Self::RequestTimeout(_) | Self::NotSent(_) => {
+                ErrorKind::Timeout
+            }
+            Self::QueueFull(_) => ErrorKind::QueueFull,
+            Self::OutcomeUnknown => ErrorKind::OutcomeUnknown,
             Self::InvalidTopic(_) | Self::InvalidMethod(_) => ErrorKind::InvalidTopic,
             Self::TooLarge(_) => ErrorKind::TooLarge,
             Self::NotServed(_) => ErrorKind::NotServed,
@@ -116,36 +169,44 @@ impl Error {
 /// Why a packet was not served, as the gate tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message} ({})", code.0)]
+#[non_exhaustive]
 pub struct PacketError {
     /// The number: below 1000 the gate's, from 1000 the service's.
     pub code: ErrorCode,
     /// In words, not escaped.
     pub message: String,
+    /// Which packet of the session it was, the client's first being 1. Version 1 does not
+    /// count.
+    pub packet: Option<u64>,
 }
 
 impl PacketError {
+    pub(crate) fn new(code: u16, message: impl Into<String>, packet: Option<u64>) -> Self {
+        Self {
+            code: ErrorCode(code),
+            message: message.into(),
+            packet,
+        }
+    }
+
     /// Reads the body of a packet of the error topic: of which packet, and what. `None`
     /// for any other body.
     pub fn read(body: &[u8]) -> Option<(Topic, Self)> {
         let body: serde_json::Value = serde_json::from_slice(body).ok()?;
         let topic = Topic::new(body.get("topic")?.as_str()?).ok()?;
         let code = body.get("code")?.as_u64()?.try_into().ok()?;
-        let error = Self {
-            code: ErrorCode(code),
-            message: body.get("message")?.as_str()?.to_owned(),
-        };
-        Some((topic, error))
+        Some((topic, Self::new(code, body.get("message")?.as_str()?, None)))
     }
 }
 
-/// How a connection ended.
+/// How a connection, or a client, ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Closed {
     /// Who or what ended it.
     pub cause: Cause,
-    /// The number in the gate's WebSocket close frame. None on TCP, where there is no
-    /// place for one.
+    /// The gate's number for it: that of `$close`, or of the WebSocket close frame. None on
+    /// TCP with version 1, where there is no place for one.
     pub code: Option<u16>,
     /// In words: the gate's own where it said some (at most 123 bytes, not escaped), else
     /// the fault. May be empty.
@@ -163,8 +224,10 @@ pub enum Cause {
     Client,
     /// The gate closed it in order.
     Gate,
-    /// The connection broke.
+    /// The connection broke, or the gate was not heard for too long.
     Lost,
+    /// No connection could be made.
+    Unreachable,
     /// The gate sent what the protocol does not allow.
     Protocol,
 }
@@ -187,6 +250,15 @@ impl Closed {
         Self::new(Cause::Lost, error.to_string())
     }
 
+    /// An attempt to connect that failed.
+    pub(crate) fn unreachable(error: &Error) -> Self {
+        match error {
+            Error::Closed(closed) => closed.clone(),
+            Error::Connect(error) => Self::new(Cause::Unreachable, error.to_string()),
+            error => Self::new(Cause::Unreachable, error.to_string()),
+        }
+    }
+
     /// The gate's reason, where it named a known one.
     pub fn reason(&self) -> Option<CloseReason> {
         self.code.and_then(CloseReason::from_code)
@@ -199,6 +271,7 @@ impl fmt::Display for Closed {
             Cause::Client => "closed by this client",
             Cause::Gate => "closed by the gate",
             Cause::Lost => "connection lost",
+            Cause::Unreachable => "cannot connect",
             Cause::Protocol => "the gate broke the protocol",
         })?;
         if !self.text.is_empty() {

@@ -59,22 +59,34 @@
 mod builder;
 mod calls;
 mod client;
+mod dial;
 mod error;
+mod extended;
 mod frames;
+mod options;
+mod outbox;
 mod pushes;
+mod shared;
+mod states;
 mod task;
 mod tls;
 mod transport;
 mod url;
 
 pub use builder::Builder;
-pub use client::{Client, Stats};
-pub use error::{Cause, Closed, Error, ErrorKind, PacketError};
+pub use client::Client;
+pub use error::{Cause, Closed, Error, ErrorKind, PacketError, QueueFull};
+pub use extended::Backoff;
+pub use options::{AuthError, Protocol};
 pub use pushes::{Missed, Pushes};
+pub use shared::Stats;
+pub use states::{Event, Events, NotResumed, Opened, State, States};
 pub use url::UrlError;
 
 // What this crate's signatures are made of.
 pub use bytes::Bytes;
+pub use serde_json::Value;
+pub use tidegate_protocol::extended::{Drain, Gap, GapReason, ResumeRefusal};
 pub use tidegate_protocol::{
     Cipher, CloseReason, ErrorCode, KeyError, Packet, RouteError, TooLarge, Topic, TopicError,
 };

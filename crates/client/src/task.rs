@@ -1,4 +1,4 @@
-//! The task that owns a connection: it alone reads and writes the socket.
+//! The task that owns a connection of version 1: it alone reads and writes the socket.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -9,23 +9,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_protocol::{Packet, Topic};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::calls::Arrival;
-use crate::client::Shared;
 use crate::error::{Cause, Closed, PacketError};
 use crate::frames::Frames;
+use crate::shared::Shared;
 use crate::transport::{Incoming, Transport};
 
 /// Above this many unwritten bytes no more packets are taken from the queue.
-const HIGH_WATER: usize = 64 * 1024;
+pub(crate) const HIGH_WATER: usize = 64 * 1024;
 
 /// A connection.
 pub(crate) struct Task<T> {
     pub(crate) link: Link<T>,
     pub(crate) queue: mpsc::Receiver<Packet>,
-    pub(crate) pushes: broadcast::Sender<Packet>,
     pub(crate) closed: watch::Sender<Option<Closed>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) keepalive: Option<(Topic, Duration)>,
@@ -68,10 +67,9 @@ impl<T: Transport> Task<T> {
             closed.unsent += 1;
         }
         // The reason stands before anybody is woken to ask for it.
-        self.closed.send_replace(Some(closed));
+        self.closed.send_replace(Some(closed.clone()));
         drop(self.queue);
-        self.shared.calls.close();
-        drop(self.pushes);
+        self.shared.end(closed);
         if self.link.lingers {
             // The goodbye is answered; the gate closes the socket first.
             let _ = timeout(self.close_timeout, self.link.linger()).await;
@@ -170,7 +168,7 @@ impl<T: Transport> Task<T> {
                 counters.late_answers.fetch_add(1, Relaxed);
             }
             Arrival::Push(packet) => {
-                if self.pushes.send(packet).is_err() {
+                if !self.shared.readers.publish(packet) {
                     counters.unread_pushes.fetch_add(1, Relaxed);
                 }
             }
@@ -195,7 +193,7 @@ fn says_more(closed: &Closed) -> bool {
     closed.code.is_some_and(|code| code != 1000)
 }
 
-async fn at(deadline: Option<Instant>) {
+pub(crate) async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => pending().await,
@@ -207,16 +205,17 @@ pub(crate) struct Link<T> {
     transport: T,
     frames: Frames,
     /// Bytes queued since all was last written.
-    queued: usize,
+    pub(crate) queued: usize,
     /// Packets queued since all was last written.
     unflushed: u64,
     dirty: bool,
     write_failed: bool,
-    lingers: bool,
-    last_sent: Instant,
+    /// The gate's end is yet to come.
+    pub(crate) lingers: bool,
+    pub(crate) last_sent: Instant,
 }
 
-enum Happened {
+pub(crate) enum Happened {
     /// All is written: there is room again.
     Flushed,
     CannotWrite(io::Error),
@@ -237,7 +236,7 @@ impl<T: Transport> Link<T> {
         }
     }
 
-    fn queue(&mut self, packet: &Packet, shared: &Shared) -> io::Result<()> {
+    pub(crate) fn queue(&mut self, packet: &Packet, shared: &Shared) -> io::Result<()> {
         self.unflushed += 1;
         self.transport
             .queue(packet)
@@ -249,14 +248,14 @@ impl<T: Transport> Link<T> {
         Ok(())
     }
 
-    fn close(&mut self) -> io::Result<()> {
+    pub(crate) fn close(&mut self) -> io::Result<()> {
         self.dirty = true;
         self.transport
             .start_close()
             .inspect_err(|_| self.write_failed = true)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
         if self.dirty && !self.write_failed {
             match self.transport.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
@@ -276,7 +275,7 @@ impl<T: Transport> Link<T> {
     }
 
     /// Reads until the gate has closed, and answers its goodbye meanwhile.
-    async fn linger(&mut self) {
+    pub(crate) async fn linger(&mut self) {
         poll_fn(|cx| {
             let _ = self.transport.poll_flush(cx);
             while !matches!(ready!(self.transport.poll_read(cx)), Incoming::Ended(_)) {}

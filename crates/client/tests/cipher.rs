@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tidegate_client::{Builder, Cause, Cipher, Client, ErrorKind};
+use tidegate_client::{Builder, Cause, Cipher, Client, ErrorKind, Protocol};
 use tidegate_protocol::{Codec, Legacy, Packet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
@@ -25,7 +25,9 @@ fn seal(cipher: &Cipher, topic: &str, body: &'static str) -> Vec<u8> {
 
 async fn open(cipher: &Cipher, options: impl FnOnce(Builder) -> Builder) -> (Client, DuplexStream) {
     let (ours, theirs) = duplex(256 * 1024);
-    let builder = Client::builder("tcp://gate:1").cipher(cipher.clone());
+    let builder = Client::builder("tcp://gate:1")
+        .protocol(Protocol::V1)
+        .cipher(cipher.clone());
     let client = options(builder).connect_over(ours).await.unwrap();
     (client, theirs)
 }
@@ -69,7 +71,9 @@ async fn what_does_not_fit_when_encrypted_is_too_large() {
         assert!(u16::from_le_bytes(head) > 65_500);
         // A keepalive is a packet, too.
         let long = "t".repeat(most + 1);
-        let builder = Client::builder("tcp://gate:1").cipher(cipher.clone());
+        let builder = Client::builder("tcp://gate:1")
+            .protocol(Protocol::V1)
+            .cipher(cipher.clone());
         let keepalive = builder.keepalive(&long, Duration::from_secs(1));
         let error = keepalive.connect_over(duplex(1).0).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidTopic);
@@ -111,7 +115,9 @@ async fn one_encrypted_frame_in_each_message() {
             while let Some(Ok(_)) = ws.next().await {}
             frame
         });
-        let builder = Client::builder("ws://gate/").cipher(cipher.clone());
+        let builder = Client::builder("ws://gate/")
+            .protocol(Protocol::V1)
+            .cipher(cipher.clone());
         assert!(!format!("{builder:?}").contains("0123456789"));
         let client = builder.connect_over(ours).await.unwrap();
         let packet = client.pushes().recv().await.unwrap().unwrap();

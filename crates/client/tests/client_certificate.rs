@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::RootCertStore;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::WebPkiClientVerifier;
-use tidegate_client::{Client, Error, ErrorKind};
+use tidegate_client::{Client, Error, ErrorKind, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -81,7 +81,11 @@ async fn gate(ca: &Authority) -> String {
 async fn a_certificate_opens_the_gate_and_its_lack_does_not() {
     let ca = Authority::new();
     let url = gate(&ca).await;
-    let builder = || Client::builder(&url).ca_pem(ca.pem.as_bytes());
+    let builder = || {
+        Client::builder(&url)
+            .protocol(Protocol::V1)
+            .ca_pem(ca.pem.as_bytes())
+    };
 
     let (certificate, key) = ca.sign("client");
     let client = builder()

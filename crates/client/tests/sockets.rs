@@ -1,11 +1,11 @@
-//! The client against small gates on real sockets: TCP, TLS, WebSocket.
+//! The client of version 1 against small gates on real sockets: TCP, TLS, WebSocket.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
-use tidegate_client::{Cause, Cipher, Client, CloseReason, ErrorKind, Packet};
+use tidegate_client::{Builder, Cause, Cipher, Client, CloseReason, ErrorKind, Packet, Protocol};
 use tidegate_protocol::{Codec, V1};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -15,6 +15,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+fn v1(url: &str) -> Builder {
+    Client::builder(url).protocol(Protocol::V1)
+}
 
 async fn listen() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,7 +65,8 @@ fn frame(topic: &str, body: &'static str) -> Vec<u8> {
 async fn tcp() {
     let (listener, port) = listen().await;
     let gate = tokio::spawn(async move { echo_frames(listener.accept().await.unwrap().0).await });
-    let client = Client::connect(&format!("tcp://localhost:{port}"))
+    let client = v1(&format!("tcp://localhost:{port}"))
+        .connect()
         .await
         .unwrap();
     many_requests(&client).await;
@@ -74,7 +79,8 @@ async fn tcp() {
 async fn nobody_listens() {
     let (listener, port) = listen().await;
     drop(listener);
-    let error = Client::connect(&format!("ws://127.0.0.1:{port}/"))
+    let error = v1(&format!("ws://127.0.0.1:{port}/"))
+        .connect()
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
@@ -133,15 +139,12 @@ async fn tls_trusts_what_it_is_told() {
     let (ca, port, gate) = tls_gate(4).await;
     let url = format!("tls://127.0.0.1:{port}");
 
-    let unknown = Client::builder(&url)
-        .server_name("gate.test")
-        .connect()
-        .await;
+    let unknown = v1(&url).server_name("gate.test").connect().await;
     assert_eq!(unknown.unwrap_err().kind(), ErrorKind::Tls);
-    let other_name = Client::builder(&url).ca_pem(ca.as_str()).connect().await;
+    let other_name = v1(&url).ca_pem(ca.as_str()).connect().await;
     assert_eq!(other_name.unwrap_err().kind(), ErrorKind::Tls);
 
-    let client = Client::builder(&url)
+    let client = v1(&url)
         .without_public_roots()
         .ca_pem(ca.as_str())
         .server_name("gate.test")
@@ -151,7 +154,7 @@ async fn tls_trusts_what_it_is_told() {
     many_requests(&client).await;
     assert_eq!(client.close().await.cause, Cause::Client);
 
-    let client = Client::builder(&format!("wss://127.0.0.1:{port}/"))
+    let client = v1(&format!("wss://127.0.0.1:{port}/"))
         .ca_pem(ca)
         .server_name("gate.test")
         .connect()
@@ -179,7 +182,7 @@ async fn old_clients_ciphers_on_every_transport() {
             format!("tls://127.0.0.1:{tls_port}"),
             format!("wss://127.0.0.1:{tls_port}/"),
         ] {
-            let builder = Client::builder(&url).ca_pem(ca.as_str());
+            let builder = v1(&url).ca_pem(ca.as_str());
             let builder = builder.server_name("gate.test").cipher(cipher.clone());
             let client = builder.connect().await.unwrap();
             for len in [0, 1, 1000, 36_000] {
@@ -222,7 +225,7 @@ async fn websocket() {
         }
         assert_eq!(pongs, 1);
     });
-    let client = Client::builder(&format!("ws://127.0.0.1:{port}/game"))
+    let client = v1(&format!("ws://127.0.0.1:{port}/game"))
         .header("authorization", "Bearer x")
         .connect()
         .await
@@ -252,7 +255,8 @@ async fn the_close_frame_tells_why() {
         assert!(matches!(answer, Message::Close(Some(f)) if u16::from(f.code) == 4504));
         assert!(ws.next().await.is_none());
     });
-    let client = Client::connect(&format!("ws://127.0.0.1:{port}"))
+    let client = v1(&format!("ws://127.0.0.1:{port}"))
+        .connect()
         .await
         .unwrap();
     let mut pushes = client.pushes();
@@ -282,7 +286,8 @@ async fn websocket_messages_that_are_no_packets() {
             ws.send(message).await.unwrap();
             while let Some(Ok(_)) = ws.next().await {}
         });
-        let client = Client::connect(&format!("ws://127.0.0.1:{port}/"))
+        let client = v1(&format!("ws://127.0.0.1:{port}/"))
+            .connect()
             .await
             .unwrap();
         assert_eq!(client.closed().await.cause, Cause::Protocol);
@@ -299,7 +304,8 @@ async fn a_websocket_that_breaks_off_is_lost() {
         ws.next().await.unwrap().unwrap();
         drop(ws);
     });
-    let client = Client::connect(&format!("ws://127.0.0.1:{port}/"))
+    let client = v1(&format!("ws://127.0.0.1:{port}/"))
+        .connect()
         .await
         .unwrap();
     client.send("a/b", "").await.unwrap();
@@ -320,7 +326,7 @@ async fn an_upgrade_that_is_refused() {
         };
         let _ = tokio_tungstenite::accept_hdr_async(socket, refuse).await;
     });
-    let refused = Client::connect(&format!("ws://127.0.0.1:{port}/")).await;
+    let refused = v1(&format!("ws://127.0.0.1:{port}/")).connect().await;
     let error = refused.unwrap_err();
     assert!(
         matches!(error, tidegate_client::Error::UpgradeRefused(403)),

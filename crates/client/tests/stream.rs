@@ -1,4 +1,4 @@
-//! The client over an in-memory stream, under paused time.
+//! The client of version 1 over an in-memory stream, under paused time.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tidegate_client::{Builder, Cause, Client, Closed, Error, ErrorKind, Missed, Packet, Pushes};
+use tidegate_client::{
+    Builder, Cause, Client, Closed, Error, ErrorKind, Missed, Packet, Protocol, Pushes,
+};
 use tidegate_protocol::{Codec, V1};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
@@ -15,6 +17,10 @@ use tokio::io::{
 use tokio::time::{Instant, sleep};
 
 const BUFFER: usize = 256 * 1024;
+
+fn v1(url: &str) -> Builder {
+    Client::builder(url).protocol(Protocol::V1)
+}
 
 /// The gate's side.
 struct Gate(DuplexStream);
@@ -38,7 +44,7 @@ impl Gate {
 
 async fn open(options: impl FnOnce(Builder) -> Builder) -> (Client, Gate) {
     let (ours, theirs) = duplex(BUFFER);
-    let client = options(Client::builder("tcp://gate:1"))
+    let client = options(v1("tcp://gate:1"))
         .connect_over(ours)
         .await
         .unwrap();
@@ -210,10 +216,7 @@ async fn last_words_are_read_after_writing_has_failed() {
     for gate_goes in [true, false] {
         let (ours, theirs) = duplex(BUFFER);
         let mut gate = Gate(theirs);
-        let client = Client::builder("tcp://gate:1")
-            .connect_over(Deaf(ours))
-            .await
-            .unwrap();
+        let client = v1("tcp://gate:1").connect_over(Deaf(ours)).await.unwrap();
         let mut pushes = client.pushes();
         client.send("a/b", "").await.unwrap();
         sleep(Duration::from_secs(1)).await;
@@ -314,7 +317,7 @@ async fn closing_sends_what_is_queued_and_reads_to_the_end() {
 #[tokio::test(start_paused = true)]
 async fn a_gate_that_does_not_read_delays_a_close_no_longer_than_allowed() {
     let (ours, gate) = duplex(16);
-    let client = Client::builder("tcp://gate:1")
+    let client = v1("tcp://gate:1")
         .send_queue(1)
         .connect_over(ours)
         .await
@@ -339,7 +342,7 @@ async fn a_gate_that_does_not_read_delays_a_close_no_longer_than_allowed() {
 #[tokio::test(start_paused = true)]
 async fn dropping_the_last_handle_closes_even_with_a_full_queue() {
     let (ours, mut gate) = duplex(16);
-    let client = Client::builder("tcp://gate:1")
+    let client = v1("tcp://gate:1")
         .send_queue(1)
         .connect_over(ours)
         .await
@@ -373,7 +376,7 @@ async fn a_gate_that_says_nothing_is_no_connection() {
     for url in ["ws://gate/", "tls://gate:1"] {
         let (ours, _gate) = duplex(BUFFER);
         let start = Instant::now();
-        let connecting = Client::builder(url).connect_timeout(Duration::from_secs(4));
+        let connecting = v1(url).connect_timeout(Duration::from_secs(4));
         let error = connecting.connect_over(ours).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert_eq!(start.elapsed(), Duration::from_secs(4));
@@ -386,9 +389,9 @@ async fn options_are_checked() {
         let (ours, _gate) = duplex(BUFFER);
         builder.connect_over(ours).await.unwrap_err().kind()
     };
-    let ws = || Client::builder("ws://gate/");
-    let tls = || Client::builder("tls://gate:1");
-    assert_eq!(kind(Client::builder("gate")).await, ErrorKind::InvalidUrl);
+    let ws = || v1("ws://gate/");
+    let tls = || v1("tls://gate:1");
+    assert_eq!(kind(v1("gate")).await, ErrorKind::InvalidUrl);
     assert_eq!(kind(ws().header("a b", "")).await, ErrorKind::InvalidOption);
     assert_eq!(
         kind(ws().header("a", "\r\n")).await,

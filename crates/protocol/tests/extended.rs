@@ -312,6 +312,27 @@ fn run(connections: &[Connection]) -> (ClientSide, GateSide) {
     (client, gate)
 }
 
+/// A session that cannot be resumed is acknowledged like others, and what was not
+/// acknowledged when it ends is known.
+#[test]
+fn acknowledgements_without_resume() {
+    let mut client = ClientSession::default();
+    let counts: Vec<_> = (1..=5).map(|n| client.write(&numbered(n))).collect();
+    assert_eq!(counts, (1..=5).map(Some).collect::<Vec<_>>());
+    assert_eq!(client.write(&GateControl::Ping(1).packet()), None);
+    let ack = |n| GateControl::Ack(n).packet();
+    client.take(ack(2)).unwrap();
+    assert_eq!(client.unacknowledged().0, 3);
+    assert!(client.take(ack(6)).is_err() && client.take(ack(1)).is_err());
+    let unknown = client.give_up();
+    assert_eq!(
+        unknown,
+        [(3, numbered(3)), (4, numbered(4)), (5, numbered(5))]
+    );
+    assert_eq!(client.unacknowledged(), (0, 0));
+    assert_eq!(client.write(&numbered(6)), Some(1), "counts begin again");
+}
+
 /// What the gate sent, as the client should see it.
 fn expected(sent: u64) -> Vec<u64> {
     let one = |n: u64| match n % 10 {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::server::{Server, client, packet};
 use support::{PATIENCE, frame};
-use tidegate_client::{Client, CloseReason};
+use tidegate_client::{Client, CloseReason, Protocol};
 
 const CONFIG: &str = r#"
 services = ["echo", "chat"]
@@ -63,7 +63,11 @@ fn an_idle_client_does_not_delay_the_stop() {
 async fn websocket_clients_are_told_why() {
     let mut server = Server::start(CONFIG, &[]);
     let url = format!("ws://{}/", server.listeners[1]);
-    let client = Client::connect(&url).await.unwrap();
+    let client = Client::builder(&url)
+        .protocol(Protocol::V1)
+        .connect()
+        .await
+        .unwrap();
     client.request("echo/echo", "x").await.unwrap();
     server.signal("TERM");
     let closed = tokio::time::timeout(PATIENCE, client.closed())

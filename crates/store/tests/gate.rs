@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate::bus::GateError;
 use tidegate::{Gate, Guests, Service, Session, Tcp, UserId};
-use tidegate_client::Client;
+use tidegate_client::{Client, Protocol};
 use tidegate_store::{Embedded, EmbeddedOptions};
 
 const PATH: &str = "TIDEGATE_STORE_GATE_TEST";
@@ -123,6 +123,7 @@ impl Running {
 
     async fn client(&self) -> Client {
         Client::builder(&format!("tcp://127.0.0.1:{}", self.port))
+            .protocol(Protocol::V1)
             .request_timeout(Duration::from_secs(60))
             .connect()
             .await

@@ -26,6 +26,24 @@ pub(crate) trait Transport: Send + 'static {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming>;
 }
 
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    fn queue(&mut self, packet: &Packet) -> io::Result<()> {
+        (**self).queue(packet)
+    }
+
+    fn start_close(&mut self) -> io::Result<()> {
+        (**self).start_close()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_flush(cx)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        (**self).poll_read(cx)
+    }
+}
+
 /// What comes from the gate.
 #[derive(Debug)]
 pub(crate) enum Incoming {

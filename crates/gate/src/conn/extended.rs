@@ -18,7 +18,6 @@ const RETRY_AFTER: (u64, u64) = (500, 2000);
 impl Connection {
     /// Takes a control packet.
     pub(super) fn control(&mut self, packet: &Packet) -> Result<(), Step> {
-        self.session.core().flow.lock().confirm();
         let control = match ClientControl::read(packet) {
             Ok(control) => control,
             Err(ControlError::Topic) => {
@@ -40,7 +39,7 @@ impl Connection {
             ClientControl::Ack(count) => {
                 let core = self.session.core();
                 let mut flow = core.flow.lock();
-                let taken = flow.acknowledged(count);
+                let taken = flow.acknowledged(self.epoch, count);
                 let bytes = flow.kept_bytes();
                 core.gate.budget.publish(&mut flow.published, bytes);
                 drop(flow);
@@ -51,6 +50,15 @@ impl Connection {
                 self.session.close(CloseReason::ClientLeft);
                 Err(Step::Close(CloseReason::ClientLeft))
             }
+        }
+    }
+
+    /// A packet came: the client has what it was told.
+    pub(super) fn confirm(&mut self) {
+        let core = self.session.core();
+        let accused = core.flow.lock().confirm(self.epoch);
+        if let Some(accused) = accused {
+            core.gate.end_stolen(accused);
         }
     }
 

@@ -244,6 +244,8 @@ impl Connection {
 
     fn take(&mut self, step: Step) {
         match step {
+            // The session is another connection's: this one can end nothing but itself.
+            Step::Close(reason) if !self.has_session() => self.state = State::Done(reason),
             Step::Blocked | Step::More => {}
             Step::Close(reason) if self.state == State::Open && self.may_leave(reason) => {
                 self.begin_leave(reason);
@@ -313,6 +315,10 @@ impl Connection {
     }
 
     /// Another connection has taken the session over: this one goes, the session stays.
+    fn has_session(&self) -> bool {
+        self.session.core().flow.lock().is_attached(self.epoch)
+    }
+
     fn superseded(&mut self) {
         self.finished = true;
         self.leave_hook();
@@ -327,11 +333,19 @@ impl Connection {
             return;
         }
         let core = self.session.core();
-        // Nobody drains the queue from now on: it takes nothing more.
-        core.flow.lock().close(Closing {
-            reason,
-            finish_calls: false,
-        });
+        {
+            let mut flow = core.flow.lock();
+            if !flow.is_attached(self.epoch) {
+                // It was taken over since this poll began.
+                drop(flow);
+                return self.leave_hook();
+            }
+            // Nobody drains the queue from now on: it takes nothing more.
+            flow.close(Closing {
+                reason,
+                finish_calls: false,
+            });
+        }
         let mut unwritten = (0, 0);
         let mut hook = None;
         if let Some(kept) = &mut self.kept {

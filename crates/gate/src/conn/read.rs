@@ -192,6 +192,9 @@ impl Connection {
         if self.at.endpoint.limits.packet_rate.is_some() {
             self.buckets()[0].take(1);
         }
+        if self.extended {
+            self.confirm();
+        }
         let core = self.session.core();
         let turn = match self.extended {
             true if packet.topic.is_reserved() => return self.control(&packet),

@@ -9,7 +9,7 @@ use tidegate_protocol::extended::{
     ACK_DELAY, ACK_PACKETS, BadCount, Gap, GapReason, GateControl, Heartbeat, Presented,
     ResumeRefusal, Retained, TokenHash, TokenUpdate, Tokens,
 };
-use tidegate_protocol::{Codec, UserId};
+use tidegate_protocol::{Codec, SessionId, UserId};
 
 use super::entry::Entry;
 use super::flow::{Flow, Phase};
@@ -34,6 +34,8 @@ pub(crate) struct Extended {
     dormant_until: Tick,
     /// None: the session ends with its connection.
     resume: Option<Resume>,
+    /// The session for which the client presented a spent token.
+    accuses: Option<SessionId>,
 }
 
 /// What it takes to resume a session.
@@ -43,6 +45,8 @@ struct Resume {
     tokens: Tokens,
     /// The client has not shown yet that it has its newest token.
     unconfirmed: bool,
+    /// Count of all that was ever written, on whichever connection.
+    furthest: u64,
     /// Who the client was when it came, as it authenticated.
     authenticated: Option<UserId>,
     terms: Retention,
@@ -80,7 +84,16 @@ impl Extended {
             hook_turn: None,
             dormant_until: Tick::NEVER,
             resume: None,
+            accuses: None,
         }
+    }
+
+    /// The client came with a spent token of this session. What comes of it is decided when
+    /// the client shows that it is there: a `$hello` that was given up, and comes late, is
+    /// no theft.
+    pub(crate) fn accusing(mut self, session: Option<SessionId>) -> Self {
+        self.accuses = session;
+        self
     }
 
     /// Makes it one that can be resumed.
@@ -94,6 +107,7 @@ impl Extended {
             retained: Retained::default(),
             tokens: Tokens::new(token),
             unconfirmed: true,
+            furthest: 0,
             authenticated,
             terms,
         });
@@ -132,7 +146,6 @@ impl Flow {
         if !self.is_attached(epoch) {
             return None;
         }
-        self.confirm();
         self.received += 1;
         if let Some(extended) = self.extended() {
             extended.owes_ack_since = extended.owes_ack_since.min(now);
@@ -160,8 +173,11 @@ impl Flow {
         Some(received)
     }
 
-    /// The client acknowledges.
-    pub(crate) fn acknowledged(&mut self, count: u64) -> Result<(), BadCount> {
+    /// The client acknowledges, on the connection of `epoch`.
+    pub(crate) fn acknowledged(&mut self, epoch: u32, count: u64) -> Result<(), BadCount> {
+        if !self.is_attached(epoch) {
+            return Ok(());
+        }
         match self.resume() {
             Some(resume) => resume.retained.acknowledge(count),
             // Nothing is kept for it.
@@ -169,13 +185,18 @@ impl Flow {
         }
     }
 
-    /// A packet of the client came behind its `$welcome`.
-    pub(crate) fn confirm(&mut self) {
+    /// A packet of the client came behind its `$welcome`, on the connection of `epoch`.
+    /// Answers the session of which it has shown by that that a token was stolen.
+    pub(crate) fn confirm(&mut self, epoch: u32) -> Option<SessionId> {
+        if !self.is_attached(epoch) {
+            return None;
+        }
         if let Some(resume) = self.resume()
             && std::mem::take(&mut resume.unconfirmed)
         {
             resume.tokens.confirm();
         }
+        self.extended()?.accuses.take()
     }
 
     /// Notes an entry that is being written.
@@ -185,7 +206,8 @@ impl Flow {
         if count == 0 {
             return;
         }
-        resume.retained.write(entry, count, size);
+        let written = resume.retained.write(entry, count, size);
+        resume.furthest = resume.furthest.max(written);
         let (packets, bytes) = (resume.retained.len(), resume.retained.bytes());
         if packets > resume.terms.packets as usize || bytes > resume.terms.bytes as usize {
             self.end_resume(ResumeRefusal::Overflowed);
@@ -276,6 +298,12 @@ impl Flow {
         if authenticated != user || (user.is_some() && bound_to != user) {
             return Err(ResumeRefusal::WrongUser);
         }
+        if received > resume.retained.written() && received <= resume.furthest {
+            // It took them on a connection before the last, where they were to be written
+            // again and were not.
+            self.take_as_written(received);
+        }
+        let resume = self.resume().ok_or(ResumeRefusal::Ended)?;
         let again = resume.retained.rewind(received);
         let again: Vec<_> = again.map_err(|_| ResumeRefusal::BadCount)?.collect();
         resume.tokens.offer(next);
@@ -293,6 +321,23 @@ impl Flow {
             extended.owes_ack_since = Tick::NEVER;
         }
         Ok(Resumed { epoch, received })
+    }
+
+    /// Takes what is queued for written, up to this count.
+    fn take_as_written(&mut self, count: u64) {
+        let mut uncounted = Vec::new();
+        while self.resume().is_some_and(|r| r.retained.written() < count)
+            && let Some(entry) = self.pop()
+        {
+            let (counts, size) = (entry.count(), entry.size());
+            match self.resume() {
+                Some(resume) if counts > 0 => {
+                    resume.retained.write(entry, counts, size);
+                }
+                _ => uncounted.push(entry),
+            }
+        }
+        self.put_back(uncounted.into_iter());
     }
 
     /// Puts gaps where packets are that do not fit a frame of this codec. Answers how many.

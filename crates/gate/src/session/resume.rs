@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tidegate_protocol::extended::{Heartbeat, ResumeRefusal, ResumeRequest, TokenHash};
-use tidegate_protocol::{CloseReason, ErrorCode, UserId};
+use tidegate_protocol::{CloseReason, ErrorCode, SessionId, UserId};
 
 use super::extended::Resumed;
 use super::{Attachment, LocalSession};
@@ -116,14 +116,19 @@ impl GateInner {
                 })
             }
             Err(refusal) => {
-                if refusal == ResumeRefusal::Spent {
-                    tracing::warn!(session = %id, "a resume token was presented again after it was replaced; the session is ended");
-                    self.dormant.remember(id, ResumeRefusal::Spent);
-                    session.close(CloseReason::TokenStolen);
-                }
                 Err(refusal)
             }
         }
+    }
+
+    /// Ends a session of which a spent token was presented, by somebody who is there.
+    pub(crate) fn end_stolen(&self, id: SessionId) {
+        let Some(session) = self.sessions.get(id) else {
+            return;
+        };
+        tracing::warn!(session = %id, "a resume token was presented again after it was replaced; the session is ended");
+        self.dormant.remember(id, ResumeRefusal::Spent);
+        session.close(CloseReason::TokenStolen);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::listener::Protocol;
 use crate::session::LocalSession;
 use crate::session::extended::{Extended, Retention};
 use crate::session::resume::Claim;
-use crate::token::NewToken;
+use crate::token::{self, NewToken};
 use crate::transport::Transport;
 
 /// What a client turned out to speak.
@@ -139,7 +139,12 @@ impl Setup {
             self.at.shard.counters.not_resumed.add(1);
             tracing::debug!(ip = %self.client.address().ip(), why = why.name(), "not resumed");
         }
-        let (unready, resume) = self.begin(id, identity, Some(terms)).await?;
+        let accuses = match (refused, &hello.resume) {
+            (Some(ResumeRefusal::Spent), Some(request)) => token::parse(&request.token),
+            _ => None,
+        };
+        let accuses = accuses.map(|(session, _)| session);
+        let (unready, resume) = self.begin(id, identity, Some((terms, accuses))).await?;
         let welcome = Welcome {
             resume,
             refused: refused.map(Refused::from),
@@ -159,7 +164,8 @@ impl Setup {
             return Err(ResumeRefusal::TooMany);
         }
         let taken = self.gate.resume(claim, &self.at);
-        if matches!(taken, Err(ResumeRefusal::Unknown | ResumeRefusal::Spent)) {
+        // A spent token was not guessed; it may come from a `$hello` that was given up.
+        if matches!(taken, Err(ResumeRefusal::Unknown)) {
             self.gate.wrong_tokens.failed(ip, self.gate.clock.now());
         }
         let taken = taken?;
@@ -218,10 +224,10 @@ impl Setup {
     pub(super) fn extend(
         &self,
         session: &LocalSession,
-        terms: Terms,
+        (terms, accuses): (Terms, Option<SessionId>),
         user: Option<&UserId>,
     ) -> Option<Resumption> {
-        let mut extended = Extended::new(terms.heartbeat);
+        let mut extended = Extended::new(terms.heartbeat).accusing(accuses);
         let mut told = None;
         if let Some(retention) = self.retention().filter(|_| terms.resume) {
             let token = NewToken::new(session.id());
@@ -267,6 +273,8 @@ impl Drop for Back {
     fn drop(&mut self) {
         if let Some(epoch) = self.epoch
             && !self.session.wait_for_client(epoch)
+            // Else another connection has it by now.
+            && self.session.core().flow.lock().is_attached(epoch)
         {
             let shard = self.session.core().at().shard.clone();
             shard.spawn(

@@ -129,7 +129,7 @@ impl Setup {
         &self,
         id: SessionId,
         identity: Identity,
-        terms: Option<Terms>,
+        terms: Option<(Terms, Option<SessionId>)>,
     ) -> Result<(Unready, Option<Resumption>), CloseReason> {
         let unready = Unready(Some(self.new_session(id, identity.settings)));
         let session = unready.session();

@@ -132,9 +132,61 @@ async fn a_stolen_token_ends_the_session() {
         ResumeRefusal::Spent.code()
     );
     assert!(thief.welcome(&welcome).is_ok());
+    // The first packet shows that somebody is there.
+    let confirmed = thief.confirm();
+    io.send(confirmed.topic.as_str(), &confirmed.body).await;
     let close = client.closed_with().await;
     assert_eq!(close.code, CloseReason::TokenStolen.code());
     assert!(!close.reconnect);
+    gate.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_was_given_up_and_comes_late_is_no_theft() {
+    let gate = start().await;
+    let mut client = Extended::join(&gate).await;
+    let late = client.state.hello(&hello());
+    lost(&gate, &mut client).await;
+    client.come_back(&gate).await;
+    client.send("echo/echo/1", "confirmed").await;
+    client.packet().await;
+    let mut io = connect_with(&gate, listener(), 65_536);
+    io.send(HELLO, &late.body).await;
+    let welcome = read_welcome(&mut io).await;
+    assert_eq!(welcome.refused.unwrap().code, ResumeRefusal::Spent.code());
+    drop(io);
+    client.send("echo/echo/2", "still here").await;
+    assert_eq!(client.packet().await.1, "still here");
+    assert_eq!(gate.gate().closed(CloseReason::TokenStolen), 0);
+    gate.stop().await;
+}
+
+/// The client gives an attempt up, and the gate reads its `$hello` only when the next one
+/// has been answered, before the client could confirm that.
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_was_overtaken_does_no_harm() {
+    let gate = start().await;
+    let mut client = Extended::join(&gate).await;
+    let late = client.state.hello(&hello());
+    lost(&gate, &mut client).await;
+    let (io, _, _) = open(&mut client.state, &gate, listener(), &hello()).await;
+    client.io = io;
+    let session = gate.gate().sessions().next().unwrap();
+    for n in 0..3 {
+        session.send(packet("push/n", vec![n; 10_000])).unwrap();
+    }
+    for n in 0..3 {
+        assert_eq!(client.packet().await.1.as_bytes()[0], n);
+    }
+    // There it does not come to writing all of them again.
+    let mut io = connect_with(&gate, listener(), 1000);
+    io.send(HELLO, &late.body).await;
+    assert!(read_welcome(&mut io).await.resumed);
+    drop(io);
+    client.come_back(&gate).await;
+    assert!(client.welcome.resumed, "{:?}", client.welcome.refused);
+    session.send(packet("push/n", "last")).unwrap();
+    assert_eq!(client.packet().await.1, "last");
     gate.stop().await;
 }
 

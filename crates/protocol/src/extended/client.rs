@@ -32,8 +32,8 @@ pub enum Welcomed {
     },
     /// A session begins. Of what was written in the one before it is not known what came.
     Fresh {
-        /// Oldest first.
-        unknown: Vec<Packet>,
+        /// With their counts, oldest first.
+        unknown: Vec<(u64, Packet)>,
         /// Why the one before does not go on, where it was asked for.
         refused: Option<Refused>,
     },
@@ -107,12 +107,8 @@ impl ClientSession {
             let again = self.sent.rewind(welcome.received)?.collect();
             Welcomed::Resumed { again }
         } else {
-            let unacknowledged = self.sent.acknowledged();
-            let unknown = self.sent.rewind(unacknowledged)?.collect();
-            self.sent = Retained::default();
-            self.received = Received::default();
             Welcomed::Fresh {
-                unknown,
+                unknown: self.give_up(),
                 refused: welcome.refused.clone(),
             }
         };
@@ -120,18 +116,26 @@ impl ClientSession {
         Ok(welcomed)
     }
 
-    /// Notes a packet that is being written. It is kept until the gate acknowledges it, as
-    /// long as the session can be resumed.
-    pub fn write(&mut self, packet: &Packet) {
+    /// Ends the session on this side: the next connection begins another. Answers what was
+    /// written and not acknowledged, with its counts, oldest first: what came of it is not
+    /// known.
+    pub fn give_up(&mut self) -> Vec<(u64, Packet)> {
+        self.resumption = None;
+        self.received = Received::default();
+        let sent = std::mem::take(&mut self.sent);
+        let first = sent.acknowledged() + 1;
+        (first..).zip(sent.into_items()).collect()
+    }
+
+    /// Notes a packet that is being written. It is kept until the gate acknowledges it: to
+    /// be written again, or to know of what the outcome is not known. Answers its count;
+    /// `None` if it is not counted.
+    pub fn write(&mut self, packet: &Packet) -> Option<u64> {
         if !is_counted(&packet.topic) {
-            return;
+            return None;
         }
         let bytes = u32::try_from(packet.size()).unwrap_or(u32::MAX);
-        let count = self.sent.write(packet.clone(), 1, bytes);
-        if self.resumption.is_none() {
-            // Nobody will ask for it again.
-            let _ = self.sent.acknowledge(count);
-        }
+        Some(self.sent.write(packet.clone(), 1, bytes))
     }
 
     /// Takes a packet of the gate, behind its `$welcome`.
@@ -173,6 +177,11 @@ impl ClientSession {
             GateControl::Drain(drain) => Taken::Drain(drain),
             GateControl::Close(close) => Taken::Close(close),
         })
+    }
+
+    /// Whether packets came that the gate has not been told of.
+    pub fn owes_ack(&self) -> bool {
+        self.received.unacknowledged() > 0
     }
 
     /// Whether so many packets came that they should be acknowledged now.

@@ -112,6 +112,11 @@ impl<T> Retained<T> {
         Ok(())
     }
 
+    /// All that was not acknowledged, oldest first.
+    pub fn into_items(self) -> impl Iterator<Item = T> {
+        self.items.into_iter().map(|item| item.item)
+    }
+
     /// The other side has taken `count` packets, and will take the next ones on a new
     /// connection: hands back all items after that, oldest first, to be written again.
     /// They are not retained any more until they are.

@@ -3,7 +3,8 @@
 //! A token is good for one resume. With the `$welcome` that answers it the client gets its
 //! successor; the old one stays good until the client's first packet shows that the
 //! `$welcome` arrived, so that a connection cut at any byte leaves the client with one that
-//! works. From then on the old one is spent: whoever presents it has stolen it, or the
+//! works. The old one may be presented several times before that, and connections overtake
+//! each other: any of its successors may be the one that arrived. From then on the old one is spent: whoever presents it has stolen it, or the
 //! client that now holds its successor has.
 
 use std::fmt;
@@ -27,6 +28,8 @@ impl fmt::Debug for TokenHash {
     }
 }
 
+/// Successors of a token that are good at a time.
+const OFFERED: usize = 4;
 /// Spent tokens that are known again.
 const REMEMBERED: usize = 4;
 
@@ -35,8 +38,9 @@ const REMEMBERED: usize = 4;
 pub struct Tokens {
     /// The one that the client is known to have.
     current: TokenHash,
-    /// Given in the last `$welcome` or `$token`, and not confirmed.
-    next: Option<TokenHash>,
+    /// Given in a `$welcome` or `$token` and not confirmed, the newest last. Nothing is kept
+    /// once one is.
+    offered: Vec<TokenHash>,
     /// The last ones that were replaced, the newest first.
     spent: [Option<TokenHash>; REMEMBERED],
 }
@@ -57,15 +61,15 @@ impl Tokens {
     pub fn new(first: TokenHash) -> Self {
         Self {
             current: first,
-            next: None,
+            offered: Vec::new(),
             spent: [None; REMEMBERED],
         }
     }
 
     /// Looks at a token. One that is good and was not confirmed yet is confirmed by that.
     pub fn present(&mut self, token: &TokenHash) -> Presented {
-        if self.next.as_ref() == Some(token) {
-            self.confirm();
+        if let Some(i) = self.offered.iter().position(|offered| offered == token) {
+            self.confirm_at(i);
             return Presented::Good;
         }
         if self.current == *token {
@@ -77,18 +81,29 @@ impl Tokens {
         }
     }
 
-    /// Gives the client a successor. One that was given before and not confirmed never
-    /// arrived: it is forgotten.
+    /// Gives the client a successor. Those that were given before and not confirmed most
+    /// likely never arrived; the last few of them stay good too.
     pub fn offer(&mut self, next: TokenHash) {
-        self.next = Some(next);
+        if self.offered.len() >= OFFERED {
+            self.offered.remove(0);
+        }
+        self.offered.push(next);
     }
 
-    /// The client's first packet behind a `$welcome` came: it has the successor.
+    /// The client's first packet behind its last `$welcome` came: it has the successor that
+    /// was in it.
     pub fn confirm(&mut self) {
-        if let Some(next) = self.next.take() {
-            self.spent.rotate_right(1);
-            self.spent[0] = Some(std::mem::replace(&mut self.current, next));
+        if let Some(newest) = self.offered.len().checked_sub(1) {
+            self.confirm_at(newest);
         }
+    }
+
+    fn confirm_at(&mut self, i: usize) {
+        let next = self.offered.remove(i);
+        // Of the others none has arrived.
+        self.offered = Vec::new();
+        self.spent.rotate_right(1);
+        self.spent[0] = Some(std::mem::replace(&mut self.current, next));
     }
 }
 
@@ -114,6 +129,24 @@ mod tests {
         assert_eq!(tokens.present(&token(1)), Spent);
         assert_eq!(tokens.present(&token(3)), Unknown, "never arrived");
         assert_eq!(tokens.present(&token(4)), Good);
+    }
+
+    #[test]
+    fn connections_may_overtake_each_other() {
+        // The client gave the first attempt up; the gate hears of it behind the second,
+        // whose answer is on its way.
+        let mut tokens = Tokens::new(token(1));
+        for late in 2..4 {
+            assert_eq!(tokens.present(&token(1)), Good);
+            tokens.offer(token(late));
+        }
+        assert_eq!(tokens.present(&token(2)), Good);
+        assert_eq!(tokens.present(&token(1)), Spent);
+        assert_eq!(tokens.present(&token(3)), Unknown);
+        for n in 10..20 {
+            tokens.offer(token(n));
+        }
+        assert_eq!(tokens.offered.len(), OFFERED);
     }
 
     #[test]

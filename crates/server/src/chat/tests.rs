@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate::{Gate, RunningGate, Tcp, WebSocket};
-use tidegate_client::{Client, Pushes};
+use tidegate_client::{Client, Protocol, Pushes};
 use tokio::time::timeout;
 
 use super::service;
@@ -39,7 +39,11 @@ impl Person {
     }
 
     async fn at(url: &str) -> Self {
-        let client = Client::connect(url).await.unwrap();
+        let client = Client::builder(url)
+            .protocol(Protocol::V1)
+            .connect()
+            .await
+            .unwrap();
         Self {
             pushes: client.pushes(),
             client,

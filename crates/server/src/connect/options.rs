@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use thiserror::Error;
-use tidegate_client::{Builder, Cipher, Client, KeyError};
+use tidegate_client::{Builder, Cipher, Client, KeyError, Protocol};
 
 use super::command::{self, SecondsError};
 use crate::secret::Secret;
@@ -153,6 +153,7 @@ impl ConnectArgs {
         let scheme = self.url.split("://").next().unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();
         let mut builder = Client::builder(&self.url)
+            .protocol(Protocol::V1)
             .connect_timeout(self.timeout)
             .request_timeout(self.timeout)
             .error_topic(&self.error_topic);

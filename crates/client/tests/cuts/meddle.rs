@@ -1,0 +1,102 @@
+//! A proxy that changes what the sides tell each other, so that they do as if their code
+//! had a fault. It reads frames, and cuts between them.
+
+use std::io;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use tidegate_protocol::extended::{ClientControl, GateControl};
+use tidegate_protocol::{Codec, Packet, V1};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meddling {
+    /// None: it only cuts.
+    Nothing,
+    /// The client leaves out the first packet that it should write again.
+    SkipRewind,
+    /// The client counts a packet that it did not take.
+    CountWrongly,
+    /// The client confirms a token before it has it.
+    ConfirmEarly,
+}
+
+pub async fn serve(
+    mut client: TcpStream,
+    mut gate: TcpStream,
+    mut rng: StdRng,
+    meddling: Meddling,
+) -> io::Result<()> {
+    let (mut up, mut down) = (Frames::default(), Frames::default());
+    // Of either direction.
+    for _ in 0..rng.random_range(1..60) {
+        tokio::select! {
+            packet = up.next(&mut client) => {
+                let (packet, resumes) = meddle_up(packet?, meddling);
+                write(&mut gate, &packet).await?;
+                if resumes && meddling == Meddling::ConfirmEarly {
+                    // Before the answer has come; which then is cut.
+                    write(&mut gate, &ClientControl::Ack(0).packet()).await?;
+                    down.next(&mut gate).await?;
+                    return Ok(());
+                }
+            }
+            packet = down.next(&mut gate) => {
+                write(&mut client, &meddle_down(packet?, meddling)).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Answers the packet, and whether it asks for a session to go on.
+fn meddle_up(packet: Packet, meddling: Meddling) -> (Packet, bool) {
+    let Ok(ClientControl::Hello(mut hello)) = ClientControl::read(&packet) else {
+        return (packet, false);
+    };
+    let Some(resume) = &mut hello.resume else {
+        return (packet, false);
+    };
+    if meddling == Meddling::CountWrongly {
+        resume.received += 1;
+    }
+    (ClientControl::Hello(hello).packet(), true)
+}
+
+fn meddle_down(packet: Packet, meddling: Meddling) -> Packet {
+    match GateControl::read(&packet) {
+        Ok(GateControl::Welcome(mut welcome))
+            if welcome.resumed && meddling == Meddling::SkipRewind =>
+        {
+            welcome.received += 1;
+            GateControl::Welcome(welcome).packet()
+        }
+        _ => packet,
+    }
+}
+
+async fn write(to: &mut TcpStream, packet: &Packet) -> io::Result<()> {
+    let mut frame = Vec::new();
+    V1.encode(packet, &mut frame);
+    to.write_all(&frame).await
+}
+
+/// Reads frames. Cancel-safe.
+#[derive(Default)]
+struct Frames(Vec<u8>);
+
+impl Frames {
+    async fn next(&mut self, from: &mut TcpStream) -> io::Result<Packet> {
+        loop {
+            let len = V1.frame_len(&self.0, V1::MAX_FRAME).unwrap();
+            if let Some(len) = len.filter(|len| self.0.len() >= *len) {
+                return Ok(V1.decode(&self.0.drain(..len).collect::<Vec<_>>()).unwrap());
+            }
+            if from.read_buf(&mut self.0).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
