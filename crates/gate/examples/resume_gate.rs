@@ -63,7 +63,11 @@ impl History {
     }
 }
 
-async fn note(session: Session, body: Bytes, State(all): State<Arc<Histories>>) -> Result<(), GateError> {
+async fn note(
+    session: Session,
+    body: Bytes,
+    State(all): State<Arc<Histories>>,
+) -> Result<(), GateError> {
     let history = all.of(&session);
     let note = String::from_utf8_lossy(&body).into_owned();
     history.notes.lock().push(note);
