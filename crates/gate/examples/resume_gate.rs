@@ -27,8 +27,8 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tidegate::bus::{CallError, GateError};
 use tidegate::{
-    Credentials, Gate, Guests, Identity, Json, Limits, Refused, Service, Session, SessionId,
-    StartError, State, Tcp, UserId, WebSocket,
+    Credentials, Gate, GateLimits, Guests, Identity, Json, Limits, Refused, Service, Session,
+    SessionId, StartError, State, Tcp, UserId, WebSocket,
 };
 use tokio::io::AsyncReadExt;
 
@@ -147,11 +147,15 @@ async fn main() -> Result<(), StartError> {
     let mut limits = Limits::default();
     // On a busy machine a client may take its time.
     limits.resume_packets = 10_000;
+    let mut gate_limits = GateLimits::default();
+    // `never` will not come to its end.
+    gate_limits.shutdown_timeout = Duration::from_millis(500);
     let running = Gate::builder()
         .listen(Tcp::bind("127.0.0.1:0").resume_over_plaintext(true))
         .listen(WebSocket::bind("127.0.0.1:0").resume_over_plaintext(true))
         .service(history)
         .limits(limits)
+        .gate_limits(gate_limits)
         .on_authenticate(Duration::from_secs(5), authenticate)
         .shards(1)
         .start()
