@@ -94,9 +94,9 @@ export class Connector {
   /** The gate has said why it closes. */
   closing({ code, text, reconnect, retry_after_ms: retryAfter }) {
     const how = { code, reason: text };
+    if (!reconnect) return this.#end(how);
     this.#leave();
-    if (reconnect) this.#lost(how, retryAfter);
-    else this.#end(how);
+    this.#lost(how, retryAfter);
   }
 
   /** The gate will close: go before it does, when nothing is under way. */
@@ -185,6 +185,7 @@ export class Connector {
 
   /** The gate, or the options, leave no hope. */
   #end({ code, reason, error }) {
+    this.#leave();
     this.#network.stop();
     const turn = this.#turn;
     this.#host.lost(false);
