@@ -422,6 +422,15 @@ test("a client may be closed by any handler", async () => {
   }
 });
 
+test("a client may be closed when it hears that its session is lost", async () => {
+  const { client, last, clock, sockets } = await connected({}, { resume: undefined });
+  client.on("lost", () => client.close());
+  last().lose();
+  assert.equal(client.state, "closed");
+  await clock.pass(1e6);
+  assert.deepEqual([sockets.length, clock.timers], [1, 0]);
+});
+
 test("states are a stream that begins with the one there is", async () => {
   const { client, accept, last, clock } = setUp();
   const states = client.states();
@@ -443,18 +452,19 @@ test("states are a stream that begins with the one there is", async () => {
 });
 
 test("a stream of states that nobody reads does not grow", async () => {
-  const { client } = setUp();
+  const { client, clock, last } = setUp();
   const states = client.states();
-  for (let i = 0; i < 500; i += 1) {
-    client.connect();
-    client.close();
+  client.connect();
+  for (let i = 0; i < 200; i += 1) {
+    await settle();
+    last().lose();
+    while (client.state !== "connecting") await clock.pass(1000);
   }
-  let seen = 0;
-  for await (const { state } of states) {
-    seen += 1;
-    if (state === "closed") break;
-  }
-  assert.ok(seen <= 64);
+  client.close();
+  const seen = [];
+  for await (const { state } of states) seen.push(state);
+  assert.equal(seen.length, 64);
+  assert.equal(seen.at(-1), "closed");
 });
 
 test("options are checked", () => {

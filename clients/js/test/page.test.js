@@ -250,7 +250,9 @@ test("a storage that holds something else, or nothing, or fails, does no harm", 
 
 test("a closed client does not listen to the page", async () => {
   const { client, page, clock, sockets } = await connected();
+  assert.ok(page.listeners > 0);
   client.close();
+  assert.equal(page.listeners, 0);
   page.online(true);
   page.visible(true);
   page.leave(false);

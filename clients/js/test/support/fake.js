@@ -66,6 +66,12 @@ export class FakeClock {
     this.time = end;
   }
 
+  /** Somebody sets the clock back; timers fire when they would have. */
+  setBack(ms) {
+    this.time -= ms;
+    for (const timer of this.#timers.values()) timer.at -= ms;
+  }
+
   /** Time passes while nothing runs: the machine sleeps. */
   sleep(ms) {
     this.time += ms;
@@ -76,6 +82,17 @@ export class FakeClock {
 export class FakePage extends EventTarget {
   navigator = { onLine: true };
   document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  listeners = 0;
+
+  addEventListener(...args) {
+    this.listeners += 1;
+    super.addEventListener(...args);
+  }
+
+  removeEventListener(...args) {
+    this.listeners -= 1;
+    super.removeEventListener(...args);
+  }
 
   online(is) {
     this.navigator.onLine = is;
