@@ -152,7 +152,11 @@ async fn main() -> Result<(), StartError> {
     gate_limits.shutdown_timeout = Duration::from_millis(500);
     let running = Gate::builder()
         .listen(Tcp::bind("127.0.0.1:0").resume_over_plaintext(true))
-        .listen(WebSocket::bind("127.0.0.1:0").resume_over_plaintext(true))
+        .listen(
+            WebSocket::bind("127.0.0.1:0")
+                .resume_over_plaintext(true)
+                .any_origin(),
+        )
         .service(history)
         .limits(limits)
         .gate_limits(gate_limits)

@@ -40,3 +40,19 @@ export function gateProgram() {
   }
   return program;
 }
+
+/** Debian's Chromium, without a window. */
+export async function launchChromium() {
+  const { chromium } = createRequire(import.meta.url)(installed("playwright-core"));
+  const executablePath = process.env.TIDEGATE_TEST_CHROMIUM ?? "/usr/bin/chromium";
+  if (!existsSync(executablePath)) {
+    throw new Error(`${executablePath} is missing: run scripts/install-test-tools`);
+  }
+  return chromium.launch({
+    executablePath,
+    // Tests may run as root, in a container.
+    args: ["--no-sandbox", "--no-proxy-server", "--disable-background-networking"],
+    // Pages that are left are kept, as they are in a browser that no script drives.
+    ignoreDefaultArgs: ["--disable-back-forward-cache"],
+  });
+}
