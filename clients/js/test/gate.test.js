@@ -81,11 +81,9 @@ async function live(t, seed) {
         )
         .finally(() => (open -= 1));
     }
-    // On with it when there is room, or when the connection changes.
-    while (open > 10 && connections === proxy.connections && proxy.cuts < CUTS) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    }
-    if (open > 60) await new Promise((resolve) => setTimeout(resolve, 2));
+    // On with it when little is under way, or the connection has changed and it is not much.
+    const mayGoOn = () => open <= 10 || (open <= 60 && connections !== proxy.connections);
+    while (!mayGoOn() && proxy.cuts < CUTS) await new Promise((resolve) => setTimeout(resolve, 1));
     connections = proxy.connections;
   }
   isOver = true;
