@@ -20,7 +20,7 @@ export class Backoff {
   next(retryAfter = 0) {
     const most = Math.min(this.#cap, this.#base * 2 ** Math.min(this.attempt, 32));
     this.attempt += 1;
-    return Math.min(retryAfter, MAX_RETRY_AFTER) + this.#random() * most;
+    return retryAfter + this.#random() * most;
   }
 
   /** Milliseconds to wait once there is reason to believe that it works again. */

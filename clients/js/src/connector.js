@@ -193,7 +193,8 @@ export class Connector {
     this.#change({ state: "closed", code, reason: printable(reason ?? ""), error });
   }
 
-  #lost({ code, reason, violated = false, error }, retryAfter = 0) {
+  #lost({ code, reason, violated = false, error }, wish = 0) {
+    const retryAfter = Math.min(wish, MAX_RETRY_AFTER);
     const now = this.#clock.now();
     if (this.#openSince !== null && now - this.#openSince >= STABLE) this.#backoff.reset();
     this.#openSince = null;

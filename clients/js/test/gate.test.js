@@ -13,6 +13,7 @@ import {
   ErrorCode,
   GateError,
   OutcomeUnknownError,
+  QueueFullError,
   TimeoutError,
 } from "../src/index.js";
 import { dice } from "./support/fake.js";
@@ -128,6 +129,26 @@ test("a session begins, answers, refuses, and says goodbye", async (t) => {
   client.close();
   assert.equal(client.state, "closed");
   await assert.rejects(client.request("history/echo"), ClosedError);
+});
+
+test("a client without resume is acknowledged too, and sends as much as it likes", async (t) => {
+  const client = connectTo(t, gate.url, { resume: false });
+  await client.connect();
+  assert.equal(client.resumable, false);
+  const wanted = Array.from({ length: 1000 }, (_, n) => String(n));
+  for (const n of wanted) {
+    for (let isSent = false; !isSent; ) {
+      try {
+        client.send("history/note", n);
+        isSent = true;
+      } catch (error) {
+        assert.ok(error instanceof QueueFullError);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    }
+  }
+  const notes = await client.request("history/notes", "", { timeout: Infinity });
+  assert.deepEqual(notes.json(), wanted);
 });
 
 test("another user does not get the session", async (t) => {

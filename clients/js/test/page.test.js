@@ -2,15 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { settle, setUp } from "./support/fake.js";
-
-async function connected(options, fields) {
-  const fake = setUp(options);
-  fake.client.connect();
-  await fake.accept(fields);
-  fake.events.length = 0;
-  return fake;
-}
+import { connected, settle, setUp } from "./support/fake.js";
 
 const lastState = (events) => events.filter(([name]) => name === "state").at(-1)[1];
 

@@ -4,15 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Backoff } from "../src/backoff.js";
 import { ClosedError, CloseCode } from "../src/index.js";
-import { dice, settle, setUp, FakeClock } from "./support/fake.js";
-
-async function connected(options, fields) {
-  const fake = setUp(options);
-  fake.client.connect();
-  await fake.accept(fields);
-  fake.events.length = 0;
-  return fake;
-}
+import { FakeClock, connected, dice, settle, setUp } from "./support/fake.js";
 
 const states = (events) => events.filter(([name]) => name === "state").map(([, state]) => state);
 
@@ -27,7 +19,7 @@ test("the back-off doubles up to its cap, with full jitter", () => {
   dice = 0.5;
   backoff.reset();
   assert.equal(backoff.next(1500), 1750);
-  assert.equal(backoff.next(1e12), 3_600_000 + 500, "no wish keeps the client away for ever");
+  assert.equal(backoff.next(), 500);
   backoff.attempt = 5000;
   assert.equal(backoff.next(), 15_000);
 });
@@ -104,6 +96,17 @@ test("$close says whether and when to come back", async () => {
   assert.equal(sockets.length, 2);
   assert.equal(client.state, "closed");
   assert.equal(clock.timers, 0);
+});
+
+test("no wish of a gate keeps the client away for ever", async () => {
+  const { clock, page, last, json, sockets } = await connected();
+  const close = { code: 4000, text: "", reconnect: true, retry_after_ms: 2 ** 52 };
+  last().receive(json("$close", close));
+  await clock.pass(3_600_000 - 1);
+  page.visible(true);
+  assert.equal(sockets.length, 1);
+  await clock.pass(501);
+  assert.equal(sockets.length, 2);
 });
 
 test("close codes 4500 to 4999 are final, all others are not", async () => {

@@ -191,6 +191,23 @@ export function setUp(options = {}) {
   return { client, clock, page, sockets, events, last, ...verbs(clock, last) };
 }
 
+/** A client that is connected; the events until then are forgotten. */
+export async function connected(options, fields) {
+  const fake = setUp(options);
+  const welcomed = fake.client.connect();
+  await fake.accept(fields);
+  await welcomed;
+  fake.events.length = 0;
+  return fake;
+}
+
+/** What came of a promise: `{value}` or `{error}`. */
+export const settled = (promise) =>
+  promise.then(
+    (value) => ({ value }),
+    (error) => ({ error }),
+  );
+
 /** What tests of a client do again and again. */
 function verbs(clock, last) {
   const frames = frameMaker();
