@@ -88,8 +88,10 @@ async function live(t, seed) {
     connections = proxy.connections;
   }
   isOver = true;
-  const pushed = Number((await client.request("history/stop")).text());
-  const notes = (await client.request("history/notes")).json();
+  // Behind all that was sent before. If something is lost for good, nothing comes any more.
+  const last = (method) => client.request(method, "", { timeout: 30_000 });
+  const pushed = Number((await last("history/stop")).text());
+  const notes = (await last("history/notes")).json();
   for (let n = 1; n <= pushed; n += 1) history.sent("push", n);
   for (const n of notes) history.taken("note", n);
   return { problems: [...lost, ...history.problems()], cuts: proxy.cuts, resumed, note, pushed };
