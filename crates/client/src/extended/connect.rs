@@ -110,9 +110,11 @@ impl Task {
         })?;
         // The first packet: it tells the gate that the new token has arrived.
         let mut written = link.queue(&self.session.confirm(), &self.shared);
+        let mut written_again = 0;
         let refused = match welcomed {
             Welcomed::Resumed { again } => {
-                for packet in again.into_iter().skip(1) {
+                written_again = again.len();
+                for packet in again {
                     // All of them are noted, even if the connection is lost again by now.
                     self.session.write(&packet);
                     written = written.and_then(|()| link.queue(&packet, &self.shared));
@@ -134,7 +136,11 @@ impl Task {
             gate: welcome.gate.clone(),
             session: welcome.session.clone(),
             user: welcome.user.clone(),
+            version: welcome.version,
+            heartbeat: named(welcome.heartbeat.client_ms),
+            gate_heartbeat: named(welcome.heartbeat.gate_ms),
             resumed: welcome.resumed,
+            written_again,
             refused: refused.map(NotResumed::from),
             resumable: welcome.resume.as_ref().map(|r| named(r.window_ms)),
         }));
