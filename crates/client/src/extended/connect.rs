@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tidegate_protocol::extended::{GateControl, Heartbeat, Welcome, Welcomed};
 use tidegate_protocol::{Packet, V1};
 use tokio::time::{Instant, timeout};
@@ -132,6 +133,8 @@ impl Task {
         let max_frame = usize::try_from(welcome.max_packet).unwrap_or(usize::MAX);
         let max_frame = max_frame.min(V1::MAX_FRAME);
         self.shared.max_frame.store(max_frame, Relaxed);
+        // Cutting was meant for the connection before.
+        let _ = self.shared.cut.notified().now_or_never();
         self.shared.happenings.set(State::Open(Opened {
             gate: welcome.gate.clone(),
             session: welcome.session.clone(),

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tidegate_protocol::Packet;
 use tidegate_protocol::extended::{ACK_DELAY, ClientControl, Drain};
 use tokio::time::{Instant, timeout};
@@ -103,8 +102,6 @@ impl Task {
     /// Serves a connection until it has ended.
     pub(super) async fn serve(&mut self, mut open: Open) -> Ending {
         self.shared.outbox.set_drained(true);
-        // Meant for the connection before.
-        let _ = self.shared.cut.notified().now_or_never();
         let mut ending = self.until_over(&mut open).await;
         self.shared.outbox.set_drained(false);
         if !self.dialer.can_again() {
@@ -143,7 +140,10 @@ impl Task {
         loop {
             self.write_queued(&mut course, link);
             let unacknowledged = self.session.unacknowledged().0 as u64;
-            shared.counters.unacknowledged.store(unacknowledged, Relaxed);
+            shared
+                .counters
+                .unacknowledged
+                .store(unacknowledged, Relaxed);
             let is_open = matches!(course.phase, Phase::Open);
             let room = is_open && self.has_room(link);
             let (ack_at, speak_at, silent_at) = match is_open && link.queued < HIGH_WATER {
