@@ -29,6 +29,8 @@ use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use tidegate_client::State;
+
 use command::Command;
 use completion::Topics;
 use console::{Console, Output};
@@ -110,6 +112,10 @@ pub(crate) async fn run(args: ConnectArgs) -> ExitCode {
     }
     let mut ended = session.run(source).await;
     if ended.is_ok() {
+        if extended && !matches!(session.client.state(), State::Open(_) | State::Closed(_)) {
+            let text = "there is no connection to say goodbye on: the gate may keep the session";
+            session.screen.remark(text);
+        }
         let closed = session.client.close().await;
         ended = session.show_last().map_err(Stop::Output);
         if extended && closed.unsent > 0 && ended.is_ok() {

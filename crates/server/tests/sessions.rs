@@ -277,6 +277,35 @@ fn a_gate_that_is_restarted_is_found_again() {
 }
 
 #[test]
+fn a_gate_that_drains_is_left_in_time() {
+    let config = format!("{SERVE}[gate]\ndrain_wait = \"20s\"\n");
+    let server = Server::start(&config, &[]);
+    let proxy = Proxy::before(server.listeners[0]);
+    let mut ada = Person::connect(&proxy.tcp_url(), &["--reconnect"]);
+    let url = format!("tcp://{}", server.listeners[0]);
+    let mut script = Person::connect(&url, &[]);
+    for person in [&mut ada, &mut script] {
+        person.types("echo/echo before");
+        person.sees(") before");
+    }
+    let other = Server::start(SERVE, &[]);
+    proxy.up(other.listeners[0]);
+    server.signal("TERM");
+    ada.types("wait 0.001");
+    let told = "the gate is going to close within ";
+    assert!(ada.sees(told).contains(": it asks to connect again after "));
+    ada.sees("connected again, not resumed: no session has this token (1 Unknown)\n");
+    ada.types("echo/echo after");
+    let text = ada.sees(") after");
+    assert!(!text.contains("trying again"), "{text}");
+    assert_eq!(ada.leaves().0, Some(0));
+    // Who does not connect again is done.
+    script.sees(told);
+    script.sees("the gate is going to close: left it\n");
+    assert_eq!(script.leaves().0, Some(4));
+}
+
+#[test]
 fn tokens_travel_in_the_hello_and_bad_ones_are_refused_in_words() {
     let config = format!(
         "{SERVE}[auth]\nguests = false\n[auth.jwt]\nsecret = \"{}\"\n",

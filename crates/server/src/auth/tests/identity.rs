@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate::protocol::ws::upgrade::UpgradeRequest;
 use tidegate::{Identity, SessionId};
 
 use super::super::Auth;
