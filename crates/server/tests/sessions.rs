@@ -219,9 +219,9 @@ fn a_session_ended(server: &Server) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let metrics = raw_http(server.admin.unwrap(), METRICS).unwrap();
-        let lines = metrics.lines();
-        let ended = lines.filter_map(|line| line.strip_prefix("tidegate_sessions_ended_total "));
-        if ended.last().is_some_and(|n| n != "0") {
+        let ended = |line: &str| line.starts_with("tidegate_sessions_ended_total ");
+        let none = "tidegate_sessions_ended_total 0";
+        if metrics.lines().any(|line| ended(line) && line != none) {
             return;
         }
         assert!(Instant::now() < deadline, "{metrics}");
