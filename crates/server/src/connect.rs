@@ -91,6 +91,7 @@ pub(crate) async fn run(args: ConnectArgs) -> ExitCode {
         },
         reconnects,
         tells_states: !scripted || reconnects,
+        stop: None,
         connected: false,
         screen: Screen {
             output,

@@ -109,6 +109,8 @@ pub(super) struct Session {
     pub(super) reconnects: bool,
     /// Whether connections that are made and lost are shown.
     pub(super) tells_states: bool,
+    /// That it is over, found out while there still was a result to show.
+    pub(super) stop: Option<Stop>,
     /// Whether there has been a connection.
     pub(super) connected: bool,
     pub(super) topics: Topics,
@@ -228,10 +230,17 @@ impl Session {
                 // An answer that came is not lost for what came after it.
                 biased;
                 done = &mut work => break done,
+                () = std::future::ready(()), if self.stop.is_some() => {}
                 happened = self.happenings.next() => self.happened(happened)?,
                 push = self.pushes.recv() => self.pushed(push).await?,
             }
+            self.stop.take().map_or(Ok(()), Err)?;
         };
+        // A session that goes on is told before the answer that it brought.
+        match self.show_happened() {
+            Err(Stop::Output(error)) => return Err(error.into()),
+            ended => self.stop = ended.err().or(self.stop.take()),
+        }
         self.show_arrived()?;
         Ok(done)
     }
@@ -341,6 +350,7 @@ impl Session {
             if self.claim(prefix)? {
                 return Ok(Outcome::Done);
             }
+            self.stop.take().map_or(Ok(()), Err)?;
             tokio::select! {
                 happened = self.happenings.next() => self.happened(happened)?,
                 push = self.pushes.recv() => self.pushed(push).await?,
