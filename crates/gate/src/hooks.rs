@@ -30,6 +30,7 @@ pub(crate) struct Hooks {
     pub(crate) receive: Option<InboundFn>,
     pub(crate) route: Option<InboundFn>,
     pub(crate) outbound: Option<OutboundFn>,
+    pub(crate) resumed: Option<ResumedFn>,
     pub(crate) ended: Option<EndedFn>,
     pub(crate) packet_error: Option<PacketErrorFn>,
 }
@@ -43,6 +44,7 @@ pub(crate) type InboundFn = Box<
 >;
 pub(crate) type OutboundFn =
     Box<dyn Fn(&LocalSession, Packet) -> Result<Packet, Refused> + Send + Sync>;
+pub(crate) type ResumedFn = Box<dyn Fn(&LocalSession, SessionId) + Send + Sync>;
 pub(crate) type EndedFn = Box<dyn Fn(LocalSession, Ended) -> BoxFuture<'static, ()> + Send + Sync>;
 pub(crate) type PacketErrorFn = Box<dyn Fn(&LocalSession, &Topic, &CallError) + Send + Sync>;
 
@@ -50,7 +52,8 @@ pub(crate) type PacketErrorFn = Box<dyn Fn(&LocalSession, &Topic, &CallError) + 
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Credentials {
-    /// The id that the session will have, if the client is let in.
+    /// The id that the session will have, if the client is let in, and does not resume
+    /// another.
     pub session: SessionId,
     /// The client's address: what a trusted proxy says, where one is in between. The port is
     /// 0 if it did not tell; a peer on a Unix-domain socket has 127.0.0.1.

@@ -121,6 +121,16 @@ impl Connection {
         ) {
             return;
         }
+        let taken = {
+            let mut flow = self.session.core().flow.lock();
+            flow.is_attached(self.epoch)
+                .then(|| flow.ack_now())
+                .flatten()
+        };
+        // So that the client knows what was taken, should it not come back.
+        if let Some(count) = taken {
+            self.write_control(&GateControl::Ack(count));
+        }
         self.write_control(&last_word(reason));
     }
 

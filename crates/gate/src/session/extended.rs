@@ -160,17 +160,24 @@ impl Flow {
         Some(extended.hook_turn.get_or_insert_default().clone())
     }
 
+    /// The count to acknowledge, if the client has not been told it, however soon.
+    pub(crate) fn ack_now(&mut self) -> Option<u64> {
+        let received = self.received;
+        let extended = self.extended()?;
+        (extended.acknowledged < received).then(|| {
+            extended.acknowledged = received;
+            extended.owes_ack_since = Tick::NEVER;
+            received
+        })
+    }
+
     /// The count to acknowledge, if it is time to.
     pub(crate) fn ack_due(&mut self, now: Tick) -> Option<u64> {
         let received = self.received;
         let extended = self.extended()?;
         let owed = received - extended.acknowledged;
-        if owed == 0 || (owed < u64::from(ACK_PACKETS) && extended.ack_at() > now) {
-            return None;
-        }
-        extended.acknowledged = received;
-        extended.owes_ack_since = Tick::NEVER;
-        Some(received)
+        let due = owed >= u64::from(ACK_PACKETS) || extended.ack_at() <= now;
+        due.then(|| self.ack_now()).flatten()
     }
 
     /// The client acknowledges, on the connection of `epoch`.
