@@ -234,17 +234,20 @@ class Client:
         self.wishes = wishes
         self.session = Session()
         self.inbox = asyncio.Queue()
-        self.waiting = {}  # topic -> [(count, future)]
+        self.waiting = {}  # topic -> [[count, future]]
         self.pongs = collections.deque()
         self.socket = None
         self.running = None
         self.last_id = 0
         self.welcome = None
         self.end = None
+        self.open = False  # whether packets may be written: between `$welcome` and the end
+        self.writing = asyncio.Lock()  # packets go out in the order of their counts
 
     async def connect(self):
         """One attempt. Raises `Closed` when the gate refuses, `Lost` when it cannot be heard."""
         self.end = None
+        self.open = False
         self.socket = await self.transport.dial(self.address)
         try:
             await self.socket.send(self.session.hello(self.wishes))
@@ -253,17 +256,19 @@ class Client:
                 raise Closed(json.loads(body))
             if topic != "$welcome":
                 raise ProtocolError(f"{topic} in place of a $welcome")
-            self.welcome = json.loads(body)
-            at_once, lost = self.session.welcome(self.welcome)
-            if lost or "refused" in self.welcome:
-                self.inbox.put_nowait(("lost", lost))
-            if not self.welcome["resumed"]:
-                self.fail_waiting(Lost("the session ended"))
-            # Read while writing: the gate writes what we missed at the same time.
-            self.running = asyncio.gather(self.read(), self.beat())
-            self.running.add_done_callback(self.stopped)
-            for frame in at_once:
-                await self.socket.send(frame)
+            async with self.writing:
+                self.welcome = json.loads(body)
+                at_once, lost = self.session.welcome(self.welcome)
+                if lost or "refused" in self.welcome:
+                    self.inbox.put_nowait(("lost", lost))
+                if not self.welcome["resumed"]:
+                    self.fail_waiting(Lost("the session ended"))
+                # Read while writing: the gate writes what we missed at the same time.
+                self.running = asyncio.gather(self.read(), self.beat())
+                self.running.add_done_callback(self.stopped)
+                for frame in at_once:
+                    await self.socket.send(frame)
+                self.open = True
         except BaseException:
             self.socket.cut()
             raise
@@ -382,9 +387,10 @@ class Client:
             self.inbox.put_nowait(("token", json.loads(body)))
 
     def failed(self, error):
-        for count, answer in self.waiting.get(error["topic"], []):
+        for entry in self.waiting.get(error["topic"], []):
+            count, answer = entry
             if count == error["packet"]:
-                self.waiting[error["topic"]].remove((count, answer))
+                self.waiting[error["topic"]].remove(entry)
                 if not answer.done():
                     answer.set_exception(Refused(error))
                 return
@@ -403,22 +409,27 @@ class Client:
             await asyncio.sleep(self.welcome["heartbeat"]["client_ms"] / 1000 * 0.8)
             await self.socket.send(encode("$ping", number(0)))
 
-    async def send(self, topic, body=b""):
+    async def send(self, topic, body=b"", entry=None):
         """A packet that counts. Kept, and sent again, when the connection is lost meanwhile."""
-        count, frame = self.session.packet(topic, body)
-        try:
-            await self.socket.send(frame)
-        except Lost:
-            pass
-        return count
+        async with self.writing:
+            count, frame = self.session.packet(topic, body)
+            if entry is not None:
+                entry[0] = count
+            try:
+                if self.open:
+                    await self.socket.send(frame)
+            except Lost:
+                pass
+            return count
 
     async def request(self, method, body=b"", timeout=30):
         self.last_id += 1
         topic = f"{method}/{self.last_id}"
         answer = asyncio.get_running_loop().create_future()
         # Entered before it is sent: the answer may come while we still write.
-        self.waiting.setdefault(topic, []).append((self.session.sent + 1, answer))
-        await self.send(topic, body)
+        entry = [None, answer]
+        self.waiting.setdefault(topic, []).append(entry)
+        await self.send(topic, body, entry)
         return await asyncio.wait_for(answer, timeout)
 
     async def ping(self, value=1):
