@@ -109,13 +109,14 @@ class Tcp:
 class WebSocket:
     @classmethod
     async def dial(cls, address):
-        import websockets
+        import websockets.asyncio.client
+        import websockets.exceptions
 
         self = cls()
         self.lost = websockets.exceptions.ConnectionClosed
         self.close_code = None
         try:
-            self.socket = await websockets.connect(address, compression=None, proxy=None)
+            self.socket = await websockets.asyncio.client.connect(address, compression=None, proxy=None)
         except (OSError, websockets.exceptions.WebSocketException) as error:
             raise Lost(str(error)) from error
         return self
@@ -220,6 +221,36 @@ class Session:
 # The client
 
 
+class Incoming:
+    """Frames as they come. A read that is given up may have taken half a frame, so a task of its
+    own reads them, and what is given up is waiting for it."""
+
+    def __init__(self, socket):
+        self.frames = collections.deque()
+        self.came = asyncio.Event()
+        self.pump = asyncio.ensure_future(self.fetch(socket))
+
+    async def fetch(self, socket):
+        try:
+            while True:
+                self.frames.append(await socket.receive())
+                self.came.set()
+        finally:
+            self.came.set()
+
+    async def next(self, seconds):
+        """The next frame; None if there is none for so many seconds."""
+        if not self.frames and not self.pump.done():
+            self.came.clear()
+            try:
+                await asyncio.wait_for(self.came.wait(), seconds)
+            except TimeoutError:
+                return None
+        if self.frames:
+            return self.frames.popleft()
+        return self.pump.result()
+
+
 class Client:
     """One session over any number of connections; packets for the application in `inbox`.
 
@@ -239,6 +270,10 @@ class Client:
         self.socket = None
         self.running = None
         self.last_id = 0
+        self.pinged = 0  # pings of the gate
+        # A client that behaves badly, for the tests.
+        self.acknowledges = True
+        self.mute = False
         self.welcome = None
         self.end = None
         self.open = False  # whether packets may be written: between `$welcome` and the end
@@ -248,6 +283,10 @@ class Client:
         """One attempt. Raises `Closed` when the gate refuses, `Lost` when it cannot be heard."""
         self.end = None
         self.open = False
+        if self.running is not None and not self.running.done():
+            # A connection that is given up: nothing of it is taken any more.
+            self.running.cancel()
+            await asyncio.wait([self.running])
         self.socket = await self.transport.dial(self.address)
         try:
             await self.socket.send(self.session.hello(self.wishes))
@@ -264,11 +303,16 @@ class Client:
                 if not self.welcome["resumed"]:
                     self.fail_waiting(Lost("the session ended"))
                 # Read while writing: the gate writes what we missed at the same time.
-                self.running = asyncio.gather(self.read(), self.beat())
+                self.running = asyncio.ensure_future(self.run())
                 self.running.add_done_callback(self.stopped)
-                for frame in at_once:
-                    await self.socket.send(frame)
                 self.open = True
+                try:
+                    for frame in at_once:
+                        await self.socket.send(frame)
+                except Lost:
+                    # The reader finds out too. What has come is still to be taken, before
+                    # the next `$hello` says how much that was.
+                    pass
         except BaseException:
             self.socket.cut()
             raise
@@ -298,20 +342,22 @@ class Client:
         await asyncio.wait([self.running])
         return self.running.exception()
 
+    async def run(self):
+        beat = asyncio.ensure_future(self.beat())
+        try:
+            await self.read()
+        finally:
+            beat.cancel()
+
     async def read(self):
+        incoming = Incoming(self.socket)
         due = None
         loop = asyncio.get_running_loop()
         closed = None
         try:
             while True:
                 # At most one second, or 16 packets, until the gate hears what we have taken.
-                left = None if due is None else max(0.0, due - loop.time())
-                try:
-                    async with asyncio.timeout(left):
-                        await self.readable()
-                except TimeoutError:
-                    pass
-                frame = self.ready.popleft() if self.ready else None
+                frame = await incoming.next(None if due is None else due - loop.time())
                 if frame is not None:
                     topic, body = decode(frame)
                     if topic == "$close":
@@ -324,42 +370,14 @@ class Client:
                     due = loop.time() + ACK_SECONDS
                 if behind >= ACK_PACKETS or (due is not None and loop.time() >= due):
                     due = None
-                    await self.socket.send(self.session.acknowledge())
+                    if self.acknowledges:
+                        await self.socket.send(self.session.acknowledge())
         except Lost:
             if closed is not None:
                 raise closed from None
             raise
         finally:
-            if self.pump is not None:
-                self.pump.cancel()
-                self.pump = None
-
-    # A read that is given up may have taken half a frame, so frames are fetched by a task of
-    # their own and waited for without giving them up.
-
-    pump = None
-    ready = ()
-
-    async def readable(self):
-        if self.pump is None:
-            self.ready = collections.deque()
-            self.arrived = asyncio.Event()
-            self.pump = asyncio.ensure_future(self.fetch())
-        if not self.ready:
-            if self.pump.done():
-                self.pump.result()
-            self.arrived.clear()
-            await self.arrived.wait()
-            if not self.ready and self.pump.done():
-                self.pump.result()
-
-    async def fetch(self):
-        try:
-            while True:
-                self.ready.append(await self.socket.receive())
-                self.arrived.set()
-        finally:
-            self.arrived.set()
+            incoming.pump.cancel()
 
     async def handle(self, topic, body):
         session = self.session
@@ -377,7 +395,9 @@ class Client:
             gap = json.loads(body)
             self.inbox.put_nowait(("gap", gap["count"], gap["reason"]))
         elif topic == "$ping":
-            await self.socket.send(encode("$pong", body))
+            self.pinged += 1
+            if not self.mute:
+                await self.socket.send(encode("$pong", body))
         elif topic == "$pong":
             if self.pongs:
                 self.pongs.popleft().set_result(read_number(body))
@@ -407,7 +427,12 @@ class Client:
         """Sends a `$ping` within each interval: more often than need be, and simple."""
         while True:
             await asyncio.sleep(self.welcome["heartbeat"]["client_ms"] / 1000 * 0.8)
-            await self.socket.send(encode("$ping", number(0)))
+            if self.mute:
+                continue
+            try:
+                await self.socket.send(encode("$ping", number(0)))
+            except Lost:
+                return
 
     async def send(self, topic, body=b"", entry=None):
         """A packet that counts. Kept, and sent again, when the connection is lost meanwhile."""

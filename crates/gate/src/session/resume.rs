@@ -115,9 +115,12 @@ impl GateInner {
                     token: next,
                 })
             }
-            Err(refusal) => {
-                Err(refusal)
-            }
+            Err(ResumeRefusal::Ended) => Err(match self.dormant.why_gone(id) {
+                // It has not got to being remembered.
+                ResumeRefusal::Unknown => ResumeRefusal::Ended,
+                why => why,
+            }),
+            Err(refusal) => Err(refusal),
         }
     }
 
