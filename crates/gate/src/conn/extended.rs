@@ -131,7 +131,7 @@ impl Connection {
     /// Whether the session waits for its client when its connection ends so.
     pub(super) fn may_leave(&self, reason: CloseReason) -> bool {
         let mut flow = self.session.core().flow.lock();
-        flow.is_resumable() && flow.phase == Phase::Open && keeps_session(reason)
+        flow.is_resumable() && flow.phase == Phase::Open && reason.keeps_session()
     }
 
     /// Lets a hook that is at work on a packet finish without the connection: the packet
@@ -147,18 +147,6 @@ impl Connection {
             });
         }
     }
-}
-
-/// Whether a client whose connection ends so may come back for its session.
-pub(crate) fn keeps_session(reason: CloseReason) -> bool {
-    matches!(
-        reason,
-        CloseReason::ClientLeft
-            | CloseReason::ConnectionLost
-            | CloseReason::HeartbeatTimeout
-            | CloseReason::PartialFrameTimeout
-            | CloseReason::Slow
-    )
 }
 
 /// A packet that has passed the hooks, or was handled by them.
