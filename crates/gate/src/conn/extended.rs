@@ -165,3 +165,15 @@ impl Passed {
         drop(self.turn);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_says_when_to_come_back() {
+        let (from, to) = RETRY_AFTER;
+        let phrase = format!("`retry_after_ms` is between {from} and {to}");
+        assert!(include_str!("../../../../docs/protocol.md").contains(&phrase));
+    }
+}
