@@ -47,7 +47,7 @@ fn every_topic_stands_there_as_it_is() {
         let body = match (client, gate) {
             (Ok(ClientControl::Bye), _) => "empty",
             (Err(ControlError::Length(0)), _) | (_, Err(ControlError::Length(0))) => "8 bytes",
-            (Err(ControlError::Json(_)), _) | (_, Err(ControlError::Json(_))) => "JSON",
+            (Err(ControlError::Json { .. }), _) | (_, Err(ControlError::Json { .. })) => "JSON",
             other => panic!("{topic}: {other:?}"),
         };
         let counts = match topic {
