@@ -11,6 +11,7 @@ use tidegate_protocol::extended::{
 };
 use tidegate_protocol::{Codec, SessionId, UserId};
 
+use super::change::why_gone;
 use super::entry::Entry;
 use super::flow::{Flow, Phase};
 use crate::clock::Tick;
@@ -290,8 +291,11 @@ impl Flow {
         next: TokenHash,
         heartbeat: Heartbeat,
     ) -> Result<Resumed, ResumeRefusal> {
-        if self.phase != Phase::Open {
-            return Err(ResumeRefusal::Ended);
+        match self.phase {
+            Phase::Open => {}
+            // What it is told does not depend on how far the end has come.
+            Phase::Closing(closing) => return Err(why_gone(closing.reason)),
+            Phase::Ended => return Err(ResumeRefusal::Ended),
         }
         let resume = self.resume().ok_or(ResumeRefusal::Ended)?;
         // Before anything is believed: who is not the client must not change anything.
