@@ -127,11 +127,11 @@ async fn of_a_thousand_races_one_is_left_where_others_are_replaced() {
     let gate = builder().shards(2).logins(limit(1));
     let gate = gate.start().await.unwrap();
     let watch = Watch::over(gate.gate(), "u1");
-    let (_client, mut had) = guest(&gate).await;
-    let mut clients = vec![_client];
+    let (client, mut had) = guest(&gate).await;
+    let mut clients = vec![client];
     had.bind(user("u1")).await.unwrap();
     for race_no in 1..=RACES {
-        let (mut new, sessions) = guests(&gate, 4).await;
+        let (new, sessions) = guests(&gate, 4).await;
         let bound = race(&sessions, "u1").await;
         assert!(bound.iter().all(Result::is_ok), "{bound:?}");
         let has = gate.gate().user_sessions(&user("u1"));
@@ -139,15 +139,19 @@ async fn of_a_thousand_races_one_is_left_where_others_are_replaced() {
         assert_ne!(has[0].id(), had.id());
         assert_eq!(has[0].connected(), Connected::Attached);
         let lost = sessions.iter().filter(|s| s.id() != has[0].id());
-        assert!(lost.clone().count() == 3);
-        until("the others are closed", || gate.gate().session_count() == 1).await;
+        let lost = lost.chain([&had]).map(LocalSession::connected);
+        assert_eq!(lost.collect::<Vec<_>>(), [Connected::Gone; 4]);
         had = has[0].clone();
-        clients.append(&mut new);
-        clients.drain(..clients.len().saturating_sub(4));
+        // They need not wait for their clients to close. Of these here one goes on.
+        drop(std::mem::replace(&mut clients, new));
     }
     assert_eq!(watch.most(), 1, "never two at a time");
     assert_eq!(gate.gate().stats().logins_replaced, 4 * RACES);
-    assert_eq!(gate.gate().closed(CloseReason::Replaced), 4 * RACES);
+    drop(clients);
+    until("all have ended", || gate.gate().session_count() == 0).await;
+    let closed = gate.gate().closed(CloseReason::Replaced);
+    // A client may have gone before its session was done closing.
+    assert!(closed > 0 && closed <= 4 * RACES);
     gate.stop().await;
 }
 
@@ -249,11 +253,12 @@ async fn a_bind_that_fails_keeps_no_place_and_closes_nobody() {
         assert!(matches!(failed, Err(GateError::Store(_))), "{failed:?}");
         assert_eq!(s[0].connected(), Connected::Attached);
         // Nor does one that is given up.
+        store.log.clear();
         let latch = Latch::new();
         store.mood("u1", Some(Mood::Waits(latch)));
         let slow = s[1].clone();
         let slow = tokio::spawn(async move { slow.bind(user("u1")).await.map(drop) });
-        store.log.wait(4).await;
+        store.log.wait(1).await;
         if logins == limit(1).refuse() {
             let other = s[2].bind(user("u1")).await.map(drop);
             assert_eq!(other, Err(GateError::TooManyLogins), "being bound counts");
