@@ -105,7 +105,7 @@ fn one_login_for_each_user_or_device_as_configured() {
     let desk = keys.token("ada", json!({ "dev": "desk" }));
     let ws = |server: &Server, token: &str| {
         let bearer = format!("Authorization: Bearer {token}");
-        Ws::open(server.listeners[1], "/", &[&bearer])
+        Ws::open(server.listeners[1], "/", &[bearer])
     };
 
     let server = start("over = \"refuse\"");
@@ -121,6 +121,7 @@ fn one_login_for_each_user_or_device_as_configured() {
 
     let server = start("per = \"device\"");
     let mut first = ws(&server, &phone);
+    first.ask("chat/who/1", b"");
     let mut other = Tcp::open(&server);
     other.login(&desk);
     let mut second = Tcp::open(&server);
