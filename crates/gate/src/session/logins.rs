@@ -130,7 +130,7 @@ pub(crate) trait Login: Clone {
 
     /// Closes it, because another has its place, if it stands like this still. Must not take
     /// the lock of the places.
-    fn replace(&self, standing: Standing) -> bool;
+    fn give_way(&self, standing: Standing) -> bool;
 }
 
 /// Whose login it is: what is counted by.
@@ -214,7 +214,7 @@ impl<L: Login> Places<L> {
                 return Err(NoPlace);
             };
             if held.standing != Standing::Over {
-                if !place.login.replace(held.standing) {
+                if !place.login.give_way(held.standing) {
                     // It stands differently by now: its client came back, or it ended.
                     continue;
                 }

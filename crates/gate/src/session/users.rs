@@ -142,7 +142,7 @@ impl Login for LocalSession {
         }
     }
 
-    fn replace(&self, standing: Standing) -> bool {
+    fn give_way(&self, standing: Standing) -> bool {
         match standing {
             Standing::Dormant => self.close_dormant(CloseReason::Replaced),
             Standing::Attached => self.close(CloseReason::Replaced),
@@ -155,10 +155,52 @@ impl Login for LocalSession {
 mod tests {
     use std::num::NonZeroU32;
 
-    use tokio::io::duplex;
+    use std::time::Duration;
+
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::time::timeout;
 
     use super::*;
-    use crate::{Gate, Protocol, Tcp};
+    use crate::bus::Connected;
+    use crate::{Gate, Protocol, RunningGate, Tcp};
+
+    async fn until(what: &str, condition: impl Fn() -> bool) {
+        let wait = async {
+            while !condition() {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(
+            timeout(Duration::from_secs(60), wait).await.is_ok(),
+            "{what}"
+        );
+    }
+
+    async fn clients(gate: &RunningGate, n: usize) -> Vec<DuplexStream> {
+        let clients = (0..n).map(|_| {
+            let (client, server) = duplex(4096);
+            let v1 = Tcp::bind("pipe:0").protocol(Protocol::V1);
+            gate.serve(server, v1, ([127, 0, 0, 1], 1).into()).unwrap();
+            client
+        });
+        let clients = clients.collect();
+        until("all have sessions", || gate.gate().session_count() == n).await;
+        clients
+    }
+
+    /// A dormant session was found to give its place up, and is none any more.
+    #[tokio::test]
+    async fn a_client_that_comes_back_meanwhile_keeps_its_session() {
+        let gate = Gate::builder().shards(0).start().await.unwrap();
+        let _clients = clients(&gate, 1).await;
+        let session = gate.gate().sessions().next().unwrap();
+        assert!(!session.give_way(Standing::Dormant));
+        assert_eq!(session.connected(), Connected::Attached);
+        assert!(session.give_way(Standing::Attached));
+        assert!(!session.give_way(Standing::Attached), "once");
+        assert_eq!(session.standing(), Standing::Over);
+        gate.stop().await;
+    }
 
     /// Sessions bind, unbind and close at the same time: what remains is nothing.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -170,16 +212,7 @@ mod tests {
         ] {
             let gate = Gate::builder().shards(2).logins(logins).start();
             let gate = gate.await.unwrap();
-            let mut clients = Vec::new();
-            for _ in 0..32 {
-                let (client, server) = duplex(4096);
-                let v1 = Tcp::bind("pipe:0").protocol(Protocol::V1);
-                gate.serve(server, v1, ([127, 0, 0, 1], 1).into()).unwrap();
-                clients.push(client);
-            }
-            while gate.gate().session_count() < clients.len() {
-                tokio::task::yield_now().await;
-            }
+            let clients = clients(&gate, 32).await;
             let tasks = gate.gate().sessions().enumerate().map(|(i, session)| {
                 tokio::spawn(async move {
                     for round in 0..50 {
@@ -200,13 +233,10 @@ mod tests {
                 task.await.unwrap();
             }
             drop(clients);
-            while gate.gate().session_count() > 0 {
-                tokio::task::yield_now().await;
-            }
+            until("all end", || gate.gate().session_count() == 0).await;
             let users = &gate.gate().0.users;
-            while !users.keys().is_empty() || users.accounts() > 0 {
-                tokio::task::yield_now().await;
-            }
+            until("no user is left", || users.keys().is_empty()).await;
+            until("no place is taken", || users.accounts() == 0).await;
             gate.stop().await;
         }
     }

@@ -52,7 +52,7 @@ impl Login for Fake {
         }
     }
 
-    fn replace(&self, standing: Standing) -> bool {
+    fn give_way(&self, standing: Standing) -> bool {
         let closed = match standing {
             Standing::Dormant => self.set(DORMANT, OVER),
             _ => self.set(LIVE, OVER) || self.set(DORMANT, OVER),
