@@ -206,3 +206,13 @@ async fn a_codec_that_panics_costs_its_connection_only() {
     drop(client);
     until("it has gone", || rig.gate().connection_count() == 0).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_that_the_gate_stops() {
+    let rig = Rig::new().await;
+    let mut client = ws(&rig, WebSocket::bind("pipe")).await;
+    let stopping = tokio::spawn(rig.running.stop());
+    assert_eq!(client.closed().await, Some(CloseReason::Shutdown.code()));
+    drop(client);
+    stopping.await.unwrap();
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidegate_protocol::CloseReason;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -110,6 +110,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         ending: Ending::default(),
         ready: AtomicBool::new(false),
         stop_by: OnceLock::new(),
+        stopping: Notify::new(),
     }));
     let mut running = RunningGate {
         gate,
@@ -337,6 +338,7 @@ impl RunningGate {
             if told && set_up {
                 break;
             }
+            inner.stopping.notify_waiters();
             for session in inner.sessions.all() {
                 session.close_after_calls(CloseReason::Shutdown);
             }

@@ -163,7 +163,8 @@ mod tests {
             for end in [least, most] {
                 let name = key.name;
                 let value = match name.ends_with("_timeout")
-                    || ["bind_deadline", "hello_wait", "resume_window"].contains(&name)
+                    || ["bind_deadline", "hello_wait", "resume_window", "drain_wait"]
+                        .contains(&name)
                 {
                     true => format!("{end}ms"),
                     false if name == "tls_watch" => continue,
