@@ -68,9 +68,10 @@ section! {
         /// the device is what the client says.
         device_claim: Option<Text> = None => example("\"device\""),
 
-        /// Where a token may be in a WebSocket request. Two different ones are refused.
+        /// Where a token may be: in the `$hello` of the extended protocol, or in a WebSocket
+        /// request. Two different ones are refused.
         sources: Vec<TokenSource> = sources()
-            => example("[\"authorization\", \"query:token\", \"cookie:id\", \"subprotocol\"]"),
+            => example("[\"hello\", \"authorization\", \"query:token\", \"cookie:id\", \"subprotocol\"]"),
 
         /// Whether a session ends when its token does.
         close_on_expiry: bool = false,
@@ -83,7 +84,8 @@ fn text(text: &str) -> Text {
 }
 
 fn sources() -> Vec<TokenSource> {
-    TokenSource::new("authorization").into_iter().collect()
+    let both = ["authorization", "hello"].map(TokenSource::new);
+    both.into_iter().flatten().collect()
 }
 
 /// What of a client's certificate is its user id.
