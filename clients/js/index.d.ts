@@ -141,7 +141,7 @@ export type WebSocketConstructor = new (
 export interface Options {
   /** What `$hello` shows: any JSON, or a function that gives it, asked at each connection. */
   auth?: JsonValue | (() => JsonValue | undefined | Promise<JsonValue | undefined>);
-  /** Tells devices of one user apart; at most 128 bytes. */
+  /** Tells devices of one user apart; at most 128 bytes, without control characters. */
   device?: string;
   /** What this client is, for the gate's logs; at most 128 bytes. */
   agent?: string;

@@ -47,6 +47,7 @@ export function complete(url, given) {
   for (const name of ["agent", "device"]) {
     const bytes = new TextEncoder().encode(options[name] ?? "").length;
     if (bytes > MAX_NAME) throw new TypeError(`options.${name} has more than ${MAX_NAME} bytes`);
+    if (/\p{Cc}/u.test(options[name] ?? "")) throw new TypeError(`options.${name} has control characters`);
   }
   return options;
 }

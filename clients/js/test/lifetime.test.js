@@ -157,6 +157,7 @@ test("options are checked", () => {
     { heartbeat: { client: 1000 } },
     { agent: "x".repeat(129) },
     { device: "ü".repeat(65) },
+    { device: "a\nb" },
   ];
   for (const options of bad) assert.throws(make(options), TypeError, JSON.stringify(options));
   if (globalThis.WebSocket === undefined) assert.throws(() => new Client("ws://x/"), TypeError);

@@ -54,8 +54,8 @@ pub enum Error {
     /// What the client was to show to be let in could not be had.
     #[error("no authentication: {0}")]
     Auth(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Agent or device are too long: 128 bytes at most.
-    #[error("{0} is too long")]
+    /// Agent or device are too long, 128 bytes at most, or have control characters.
+    #[error("{0} is too long, or has control characters")]
     InvalidName(&'static str),
     /// [`Builder::start`](crate::Builder::start) is not for version 1.
     #[error("a client of version 1 cannot connect by itself")]

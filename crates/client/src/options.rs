@@ -114,8 +114,8 @@ impl Builder {
         self
     }
 
-    /// Tells devices of one user apart, where the gate allows one login for each: at most
-    /// 128 bytes. Default none.
+    /// Tells devices of one user apart, where the gate limits the logins on each: at most
+    /// 128 bytes, without control characters. Default none.
     pub fn device(mut self, device: &str) -> Self {
         self.extended.device = device.to_owned();
         self
@@ -162,7 +162,7 @@ impl Options {
     /// Checks what can be known to be wrong before connecting.
     pub(crate) fn check(&self) -> Result<(), Error> {
         for (name, text) in [("agent", &self.agent), ("device", &self.device)] {
-            if text.len() > MAX_NAME {
+            if text.len() > MAX_NAME || text.chars().any(char::is_control) {
                 return Err(Error::InvalidName(name));
             }
         }

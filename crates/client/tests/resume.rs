@@ -432,11 +432,13 @@ async fn what_is_no_gate_of_the_extended_protocol() {
         ErrorKind::Auth
     );
     assert!(gate.nobody_came());
-    let (connecting, _gate) = connect(|b| b.device(&"x".repeat(129)));
-    assert_eq!(
-        connecting.await.unwrap().unwrap_err().kind(),
-        ErrorKind::InvalidOption
-    );
+    for device in ["x".repeat(129), "a\nb".into()] {
+        let (connecting, _gate) = connect(|b| b.device(&device));
+        assert_eq!(
+            connecting.await.unwrap().unwrap_err().kind(),
+            ErrorKind::InvalidOption
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -98,6 +98,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         id: SessionId(1),
         gate: GateId::new("g")?,
         user: None,
+        device: None,
         settings: Settings::new(),
         ip: [127, 0, 0, 1].into(),
         network: Network::Tcp,

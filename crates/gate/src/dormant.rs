@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tidegate_protocol::SessionId;
 use tidegate_protocol::extended::ResumeRefusal;
+use tidegate_protocol::{CloseReason, SessionId};
 
 use crate::clock::Tick;
 use crate::session::LocalSession;
@@ -26,7 +26,7 @@ pub(crate) struct Dormant {
 
 #[derive(Default)]
 struct Ended {
-    why: HashMap<SessionId, ResumeRefusal>,
+    why: HashMap<SessionId, CloseReason>,
     order: VecDeque<SessionId>,
 }
 
@@ -79,7 +79,7 @@ impl Dormant {
     }
 
     /// Remembers why a session that could be resumed ended.
-    pub(crate) fn remember(&self, session: SessionId, why: ResumeRefusal) {
+    pub(crate) fn remember(&self, session: SessionId, why: CloseReason) {
         let mut ended = self.ended.lock();
         if ended.why.insert(session, why).is_none() {
             ended.order.push_back(session);
@@ -91,11 +91,24 @@ impl Dormant {
         }
     }
 
-    /// Why a session is gone, as far as that is known.
+    /// What a client is told that comes back for a session that is gone.
     pub(crate) fn why_gone(&self, session: SessionId) -> ResumeRefusal {
-        let ended = self.ended.lock();
-        let why = ended.why.get(&session);
-        why.copied().unwrap_or(ResumeRefusal::Unknown)
+        self.reason(session).map_or(ResumeRefusal::Unknown, refusal)
+    }
+
+    /// Why a session ended, as far as that is known.
+    pub(crate) fn reason(&self, session: SessionId) -> Option<CloseReason> {
+        self.ended.lock().why.get(&session).copied()
+    }
+}
+
+/// What a client is told that comes back for a session that ended, or is ending, so.
+pub(crate) fn refusal(reason: CloseReason) -> ResumeRefusal {
+    match reason {
+        CloseReason::NotResumed => ResumeRefusal::Expired,
+        CloseReason::ResumeOverflow => ResumeRefusal::Overflowed,
+        CloseReason::TokenStolen => ResumeRefusal::Spent,
+        _ => ResumeRefusal::Ended,
     }
 }
 
@@ -107,8 +120,8 @@ mod tests {
     fn only_so_many_are_remembered() {
         let dormant = Dormant::default();
         for n in 0..REMEMBERED as u128 + 5 {
-            dormant.remember(SessionId(n), ResumeRefusal::Expired);
-            dormant.remember(SessionId(n), ResumeRefusal::Ended);
+            dormant.remember(SessionId(n), CloseReason::NotResumed);
+            dormant.remember(SessionId(n), CloseReason::Kicked);
         }
         assert_eq!(dormant.why_gone(SessionId(4)), ResumeRefusal::Unknown);
         assert_eq!(dormant.why_gone(SessionId(5)), ResumeRefusal::Ended);

@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tidegate_protocol::ws::upgrade::UpgradeRequest;
-use tidegate_protocol::{ErrorCode, Network, Packet, SessionId, Settings, Topic, UserId};
+use tidegate_protocol::{DeviceId, ErrorCode, Network, Packet, SessionId, Settings, Topic, UserId};
 
 use crate::bus::{CallError, Ended};
 use crate::gate::GateInner;
@@ -67,6 +67,8 @@ pub struct Credentials {
     pub upgrade: Option<Arc<UpgradeRequest>>,
     /// The payload of the extended protocol's `$hello`.
     pub hello: Option<Bytes>,
+    /// The device that a `$hello` tells: not more than the client's word.
+    pub device: Option<DeviceId>,
     /// The client's certificate chain, DER, its own first; see
     /// [`peer_certificate`](Self::peer_certificate). Empty for a client that showed none.
     pub certificates: Vec<Bytes>,
@@ -92,6 +94,10 @@ impl fmt::Debug for Credentials {
 pub struct Identity {
     /// The session is bound to this user from the start; without one it is a guest.
     pub user: Option<UserId>,
+    /// The device that the client is on; without one it is the one that its `$hello` tells.
+    /// A client may tell any, so where the number of logins on each device is limited
+    /// ([`Logins`](crate::Logins)) take it from what it authenticates with.
+    pub device: Option<DeviceId>,
     /// Settings to begin with; they win over stored ones.
     pub settings: Settings,
 }
@@ -106,7 +112,7 @@ impl Identity {
     pub fn user(user: UserId) -> Self {
         Self {
             user: Some(user),
-            settings: Settings::new(),
+            ..Self::default()
         }
     }
 }

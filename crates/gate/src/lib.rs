@@ -84,13 +84,14 @@ pub use limits::{GateLimits, Limits, Rate};
 pub use listener::{KeepAlive, ListenError, ListenErrorKind, Listener, Protocol, Tcp, WebSocket};
 pub use proxy::{TrustedNetwork, TrustedNetworkError};
 pub use service::{Clients, Json, Service, Session, State};
+pub use session::logins::{Logins, LoginsOver, LoginsPer};
 pub use session::{Backlog, Delivery, LocalSession};
 pub use stats::Stats;
 pub use store::{MemoryStore, Store};
 pub use tidegate_protocol as protocol;
 pub use tidegate_protocol::{
-    Cipher, CloseReason, Codec, ErrorCode, ForwardedHeader, GateId, GroupName, Network, Packet,
-    SessionId, Settings, Snapshot, Topic, UserId,
+    Cipher, CloseReason, Codec, DeviceId, ErrorCode, ForwardedHeader, GateId, GroupName, Network,
+    Packet, SessionId, Settings, Snapshot, Topic, UserId,
 };
 pub use tls::peer::PeerCertificate;
 pub use tls::reload::{ListenerReload, ReloadOutcome, TlsExpiry, TlsReload};

@@ -29,9 +29,10 @@ impl GateEndpoint for GateInner {
             .boxed();
         };
         match op {
-            SessionOp::Bind(user) => {
-                begun(async move { session.bind(user).await.map(SessionReply::Session) })
-            }
+            SessionOp::Bind(user, device) => begun(async move {
+                let bound = session.log_in(user, device, false).await;
+                bound.map(SessionReply::Session)
+            }),
             SessionOp::Unbind => {
                 begun(async move { session.unbind().await.map(SessionReply::Session) })
             }
@@ -148,7 +149,7 @@ fn at_once(session: &LocalSession, op: SessionOp) -> SessionResult {
         SessionOp::BindInstance(service, instance) => session.bind_instance(service, instance)?,
         SessionOp::UnbindInstance(service) => session.unbind_instance(&service)?,
         // Served above: they may wait.
-        SessionOp::Bind(_)
+        SessionOp::Bind(..)
         | SessionOp::Unbind
         | SessionOp::Set(_)
         | SessionOp::Del(_)

@@ -74,6 +74,10 @@ counters! {
         resumed,
         /// Clients that came back for a session that they did not get.
         not_resumed,
+        /// Logins refused because the user had as many as there may be.
+        logins_refused,
+        /// Sessions closed because a newer login has their place.
+        logins_replaced,
         /// Answers that came when nobody waited for them any more.
         late_answers,
         /// Panics caught in hooks.

@@ -124,6 +124,7 @@ async fn authenticate_decides_who_a_client_is() {
                 "guest" => Ok(Identity::guest()),
                 "user" => Ok(Identity {
                     user: Some(user("u1")),
+                    device: None,
                     settings: settings([("a", "own"), ("path", path)]),
                 }),
                 "store" => Ok(Identity::user(user("u2"))),

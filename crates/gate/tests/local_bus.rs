@@ -27,6 +27,7 @@ fn snapshot(gate: &str) -> Arc<Snapshot> {
         id: SessionId(7),
         gate: GateId::new(gate).unwrap(),
         user: None,
+        device: None,
         settings: Settings::new(),
         ip: "127.0.0.1".parse().unwrap(),
         network: Network::Tcp,
@@ -264,7 +265,7 @@ impl GateEndpoint for Gate {
         let settings = &mut session.settings;
         let reply = match op {
             SessionOp::Load => Ok(None),
-            SessionOp::Bind(user) => match &session.user {
+            SessionOp::Bind(user, _) => match &session.user {
                 Some(other) if *other != user => Err(GateError::BoundToAnother),
                 _ => {
                     session.user = Some(user);

@@ -205,7 +205,7 @@ async fn changes_take_effect_in_the_order_they_were_handed_in() {
     let latch = Latch::new();
     store.mood("u1", Some(Mood::Waits(latch.clone())));
     let op = |op| gate.gate().apply(local.id(), op);
-    let bind = op(SessionOp::Bind(user("u1")));
+    let bind = op(SessionOp::Bind(user("u1"), None));
     let one = op(SessionOp::Set(settings([("k", "1")])));
     let two = op(SessionOp::Set(settings([("k", "2")])));
     latch.open(4);

@@ -34,7 +34,7 @@ pub use codec::{Codec, FrameError, TooLarge, V1};
 pub use error::ErrorCode;
 pub use forwarded::ForwardedHeader;
 pub use legacy::{Cipher, KeyError, Legacy};
-pub use name::{GateId, GroupName, InstanceId, InvalidName, Name, UserId};
+pub use name::{DeviceId, GateId, GroupName, InstanceId, InvalidName, Name, UserId};
 pub use packet::Packet;
 pub use session::{Network, SessionId, Settings, SettingsError, Snapshot};
 pub use topic::{Route, RouteError, Topic, TopicError};

@@ -12,6 +12,8 @@ use thiserror::Error;
 pub const MAX_TOKEN: usize = 64;
 /// Longest user id, in bytes.
 pub const MAX_USER_ID: usize = 256;
+/// Longest device id, in bytes.
+pub const MAX_DEVICE: usize = 128;
 /// Longest group name, in bytes.
 pub const MAX_GROUP: usize = 128;
 
@@ -150,6 +152,8 @@ names! {
     GateId, "a gate id", "1 to 64 of A-Z a-z 0-9 _ -", is_token;
     /// A user, as the services know it.
     UserId, "a user id", "1 to 256 bytes without control characters", |t| is_text(t, MAX_USER_ID);
+    /// One of a user's devices, as far as that is told apart.
+    DeviceId, "a device id", "1 to 128 bytes without control characters", |t| is_text(t, MAX_DEVICE);
     /// A named set of sessions.
     GroupName, "a group name", "1 to 128 bytes without control characters", |t| is_text(t, MAX_GROUP);
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::name::{GateId, InvalidName, UserId};
+use crate::name::{DeviceId, GateId, InvalidName, UserId};
 
 /// Most bytes of keys and values together in a session's settings.
 pub const MAX_SETTINGS: usize = 16 * 1024;
@@ -210,6 +210,10 @@ pub struct Snapshot {
     /// The user it is bound to; none for a guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserId>,
+    /// The client's device, as far as it is known: who authenticated the client says it, or
+    /// else the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
     /// Its settings, at most [`MAX_SETTINGS`] bytes.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub settings: Settings,
@@ -271,6 +275,7 @@ mod tests {
             id: SessionId(7),
             gate: GateId::new("gate-1").unwrap(),
             user: Some(UserId::from(42)),
+            device: Some(DeviceId::new("phone").unwrap()),
             settings,
             ip: "2001:db8::1".parse().unwrap(),
             network: Network::Ws,
@@ -284,6 +289,7 @@ mod tests {
         assert_eq!(Snapshot::decode(&s.encode()).unwrap(), s);
         let guest = Snapshot {
             user: None,
+            device: None,
             settings: Settings::new(),
             ..s
         };
@@ -296,6 +302,11 @@ mod tests {
         value["user"] = "x".repeat(257).into();
         assert!(Snapshot::decode(value.to_string().as_bytes()).is_err());
         value["user"] = "x".into();
+        for wrong in ["x".repeat(129), "a\nb".into(), String::new()] {
+            value["device"] = wrong.into();
+            assert!(Snapshot::decode(value.to_string().as_bytes()).is_err());
+        }
+        value["device"] = "x".repeat(128).into();
         value["settings"]["big"] = "x".repeat(MAX_SETTINGS).into();
         assert!(Snapshot::decode(value.to_string().as_bytes()).is_err());
         value["settings"]["big"] = "x".into();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tidegate_protocol::{
-    GroupName, InstanceId, InvalidName, Name, Packet, SessionId, Settings, SettingsError, Snapshot,
-    TooLarge, TopicError, UserId,
+    DeviceId, GroupName, InstanceId, InvalidName, Name, Packet, SessionId, Settings, SettingsError,
+    Snapshot, TooLarge, TopicError, UserId,
 };
 
 use crate::session::Delivery;
@@ -30,8 +30,9 @@ pub trait GateEndpoint: Send + Sync + 'static {
 pub enum SessionOp {
     /// Answers the session as it is now.
     Load,
-    /// Binds the session to a user. Refused while it is bound to another.
-    Bind(UserId),
+    /// Binds the session to a user. Refused while it is bound to another, and where there
+    /// are too many of the user. On this device, or on the one that the session knows.
+    Bind(UserId, Option<DeviceId>),
     /// Makes the session a guest.
     Unbind,
     /// Overwrites the settings given and leaves the others (`set`, `set_batch`, `push`).
@@ -177,6 +178,9 @@ pub enum GateError {
     /// The session is bound to another user, or is being bound.
     #[error("the session is bound to another user")]
     BoundToAnother,
+    /// The user, or the device, has as many logins as there may be. Nothing was changed.
+    #[error("the user is logged in as often as is allowed")]
+    TooManyLogins,
     /// The settings would exceed their bound. Nothing was changed.
     #[error(transparent)]
     Settings(#[from] SettingsError),

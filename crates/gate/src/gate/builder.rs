@@ -18,6 +18,7 @@ use crate::limits::{GateLimits, LimitError, Limits};
 use crate::listener::{ListenError, Listener};
 use crate::service::{RegisterError, Service};
 use crate::session::LocalSession;
+use crate::session::logins::Logins;
 use crate::store::{MemoryStore, Store};
 
 /// How long settings outlive their user's last heartbeat, unless set: a day.
@@ -38,6 +39,7 @@ pub struct GateBuilder {
     pub(super) exposure: Exposure,
     pub(super) limits: Limits,
     pub(super) gate_limits: GateLimits,
+    pub(super) logins: Logins,
     pub(super) shards: Option<usize>,
     pub(super) tls_watch: Option<Duration>,
 }
@@ -55,6 +57,7 @@ impl GateBuilder {
             exposure: Exposure::all(),
             limits: Limits::default(),
             gate_limits: GateLimits::default(),
+            logins: Logins::default(),
             shards: None,
             tls_watch: Some(TLS_WATCH),
         }
@@ -115,6 +118,21 @@ impl GateBuilder {
     /// What the whole gate allows.
     pub fn gate_limits(mut self, limits: GateLimits) -> Self {
         self.gate_limits = limits;
+        self
+    }
+
+    /// How many sessions one user may have at a time; by default any number.
+    ///
+    /// Checked at each bind: of the authenticate hook's user, and of services. With one login
+    /// for each device, the newer taking the place of the older:
+    ///
+    /// ```
+    /// # use std::num::NonZeroU32;
+    /// # use tidegate::{Gate, Logins};
+    /// Gate::builder().logins(Logins::limit(NonZeroU32::MIN).per_device());
+    /// ```
+    pub fn logins(mut self, logins: Logins) -> Self {
+        self.logins = logins;
         self
     }
 

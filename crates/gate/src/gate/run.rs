@@ -31,7 +31,8 @@ use crate::pace::Pace;
 use crate::proxy::Remote;
 use crate::rpc;
 use crate::service::RunningService;
-use crate::session::table::{Groups, Table, Users};
+use crate::session::table::{Groups, Table};
+use crate::session::users::Users;
 use crate::session::{Attachment, LocalSession};
 use crate::setup::{self, Source};
 use crate::shard::{self, Shard};
@@ -99,7 +100,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         shards,
         tls: tls.clone(),
         sessions: Table::new(),
-        users: Users::new(),
+        users: Users::new(builder.logins),
         groups: Groups::new(),
         error_log: LogLimit::new(10),
         end_log: LogLimit::new(10),

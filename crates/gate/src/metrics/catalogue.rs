@@ -84,6 +84,11 @@ metrics! {
     SESSIONS_ENDED = Counter "tidegate_sessions_ended_total" []
         "Sessions that ended";
 
+    LOGINS_REFUSED = Counter "tidegate_logins_refused_total" []
+        "Logins refused because the user, or the device, had as many as there may be (logins.limit)";
+    LOGINS_REPLACED = Counter "tidegate_logins_replaced_total" []
+        "Sessions closed because a newer login took their place (logins.limit)";
+
     PACKETS_IN = Counter "tidegate_packets_received_total" []
         "Packets from clients";
     PACKETS_OUT = Counter "tidegate_packets_sent_total" []

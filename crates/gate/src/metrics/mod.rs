@@ -86,6 +86,8 @@ fn counters(page: &mut Page, gate: &Gate) {
         (&the::LOST, stats.dormant),
         (&the::RESUMED, stats.resumed),
         (&the::NOT_RESUMED, stats.not_resumed),
+        (&the::LOGINS_REFUSED, stats.logins_refused),
+        (&the::LOGINS_REPLACED, stats.logins_replaced),
         (&the::LATE_ANSWERS, stats.late_answers),
         (&the::PINGS, stats.pings),
         (&the::HOOK_PANICS, stats.hook_panics),

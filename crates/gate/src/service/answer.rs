@@ -89,7 +89,9 @@ impl From<GateError> for CallError {
     fn from(error: GateError) -> Self {
         let code = match error {
             GateError::OutcomeUnknown => ErrorCode::OUTCOME_UNKNOWN,
-            GateError::Refused | GateError::BoundToAnother => ErrorCode::REFUSED,
+            GateError::Refused | GateError::BoundToAnother | GateError::TooManyLogins => {
+                ErrorCode::REFUSED
+            }
             _ => ErrorCode::INTERNAL,
         };
         // A store's error may name hosts: it is for the log, not for clients.

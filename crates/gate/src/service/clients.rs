@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_protocol::{
-    GateId, GroupName, InstanceId, Name, Packet, SessionId, Settings, Snapshot, Topic, UserId,
+    DeviceId, GateId, GroupName, InstanceId, Name, Packet, SessionId, Settings, Snapshot, Topic,
+    UserId,
 };
 
 use crate::bus::gate::{Connected, Sent};
@@ -249,7 +250,17 @@ impl SessionHandle {
         &self,
         user: impl TryInto<UserId, Error: Into<GateError>>,
     ) -> Result<Arc<Snapshot>, GateError> {
-        self.change(SessionOp::Bind(checked(user)?)).await
+        self.change(SessionOp::Bind(checked(user)?, None)).await
+    }
+
+    /// Binds it to a user on a device, which the session then has.
+    pub async fn bind_device(
+        &self,
+        user: impl TryInto<UserId, Error: Into<GateError>>,
+        device: impl TryInto<DeviceId, Error: Into<GateError>>,
+    ) -> Result<Arc<Snapshot>, GateError> {
+        let op = SessionOp::Bind(checked(user)?, Some(checked(device)?));
+        self.change(op).await
     }
 
     /// Makes it a guest.

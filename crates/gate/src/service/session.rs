@@ -9,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tidegate_protocol::{
-    GateId, GroupName, InstanceId, Name, Network, SessionId, Settings, SettingsError, Snapshot,
-    Topic, UserId,
+    DeviceId, GateId, GroupName, InstanceId, Name, Network, SessionId, Settings, SettingsError,
+    Snapshot, Topic, UserId,
 };
 
 use super::clients::SessionHandle;
@@ -66,6 +66,11 @@ impl Session {
         self.snapshot.lock().user.clone()
     }
 
+    /// The client's device, as far as it is known: as authenticated, or as the client says.
+    pub fn device(&self) -> Option<DeviceId> {
+        self.snapshot.lock().device.clone()
+    }
+
     /// The user id as a number, where there is one and it is a decimal one.
     pub fn user_u64(&self) -> Option<u64> {
         self.snapshot.lock().user.as_ref()?.as_u64()
@@ -119,12 +124,24 @@ impl Session {
     }
 
     /// Binds the session to a user: text of 1 to 256 bytes, or a number. Refused with
-    /// [`GateError::BoundToAnother`] while it is bound to another.
+    /// [`GateError::BoundToAnother`] while it is bound to another, and with
+    /// [`GateError::TooManyLogins`] where the gate allows the user no more sessions.
     pub async fn bind(
         &self,
         user: impl TryInto<UserId, Error: Into<GateError>>,
     ) -> Result<(), GateError> {
         let bound = self.handle().bind(user).await?;
+        self.adopt(bound)
+    }
+
+    /// The same, on a device that the service knows better: text of 1 to 128 bytes. The
+    /// session has it from then on.
+    pub async fn bind_device(
+        &self,
+        user: impl TryInto<UserId, Error: Into<GateError>>,
+        device: impl TryInto<DeviceId, Error: Into<GateError>>,
+    ) -> Result<(), GateError> {
+        let bound = self.handle().bind_device(user, device).await?;
         self.adopt(bound)
     }
 

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidegate_protocol::extended::ResumeRefusal;
-use tidegate_protocol::{CloseReason, GroupName, InstanceId, Name, Settings, Snapshot, UserId};
+use tidegate_protocol::{
+    CloseReason, DeviceId, GroupName, InstanceId, Name, Settings, Snapshot, UserId,
+};
 
 use super::LocalSession;
 use super::flow::Phase;
+use super::logins::{NoPlace, Replaced};
 use crate::bus::{Ended, Event, EventTarget, GateError};
 use crate::dispatch::{Binding, fail_held};
 use crate::hooks::guarded;
@@ -20,10 +23,35 @@ impl LocalSession {
     /// Binds the session to a user: takes the user's stored settings in (its own keys
     /// win) and saves what results. Being bound to the same user already is no error.
     ///
+    /// Where logins are limited ([`Logins`](crate::Logins)) this is one, on the session's
+    /// device. It may take the place of another session, which is closed then; nobody finds
+    /// both bound.
+    ///
     /// Errors: [`GateError::BoundToAnother`], [`SessionGone`](GateError::SessionGone),
+    /// [`TooManyLogins`](GateError::TooManyLogins),
     /// [`Settings`](GateError::Settings) if both together exceed the bound,
     /// [`Store`](GateError::Store). After an error the session is as it was.
     pub async fn bind(&self, user: UserId) -> Result<Arc<Snapshot>, GateError> {
+        self.log_in(user, None, false).await
+    }
+
+    /// The same on a device that is better known now. The session keeps it; one that is
+    /// bound to the user already keeps the one it has.
+    pub async fn bind_device(
+        &self,
+        user: UserId,
+        device: DeviceId,
+    ) -> Result<Arc<Snapshot>, GateError> {
+        self.log_in(user, Some(device), false).await
+    }
+
+    /// Binds; one that `yields` takes no place of another that has a client.
+    pub(crate) async fn log_in(
+        &self,
+        user: UserId,
+        device: Option<DeviceId>,
+        yields: bool,
+    ) -> Result<Arc<Snapshot>, GateError> {
         let turn = self.turn();
         let _turn = turn.lock().await;
         self.check_alive()?;
@@ -34,18 +62,48 @@ impl LocalSession {
             Some(_) => return Err(GateError::BoundToAnother),
             None => {}
         }
+        let device = device.or_else(|| now.device.clone());
+        let no_place = |NoPlace| self.log_in_refused();
+        let users = &core.gate.users;
+        let (joining, replaced) = users
+            .begin(self, &user, device.as_ref(), yields)
+            .map_err(no_place)?;
+        self.has_replaced(&replaced);
         let mut settings = now.settings.clone();
         if let Some(stored) = core.gate.store.query(&user).await? {
             settings.import(&stored)?;
         }
         core.gate.store.save(&user, &settings).await?;
         self.check_alive()?;
-        core.gate.users.insert(&user, self);
+        let replaced = joining.join().map_err(no_place)?;
         let ((), info) = self.change_info(|info| {
             info.user = Some(user);
+            info.device = device;
             info.settings = settings;
         });
+        self.has_replaced(&replaced);
         Ok(info)
+    }
+
+    fn log_in_refused(&self) -> GateError {
+        let core = self.core();
+        core.counters().logins_refused.add(1);
+        if let Some(unlogged) = core.gate.end_log.admit() {
+            let (session, ip) = (self.id(), self.ip());
+            tracing::info!(%session, %ip, unlogged, "login refused: the user has as many as there may be");
+        }
+        GateError::TooManyLogins
+    }
+
+    fn has_replaced(&self, replaced: &Replaced<LocalSession>) {
+        let core = self.core();
+        for other in replaced {
+            core.counters().logins_replaced.add(1);
+            if let Some(unlogged) = core.gate.end_log.admit() {
+                let (session, by) = (other.id(), self.id());
+                tracing::info!(%session, %by, unlogged, "login replaced by a newer one");
+            }
+        }
     }
 
     /// Makes the session a guest. Its settings stay; the store keeps the user's until
@@ -56,7 +114,8 @@ impl LocalSession {
         self.check_alive()?;
         let (user, info) = self.change_info(|info| info.user.take());
         if let Some(user) = user {
-            self.core().gate.users.remove(&user, self);
+            let users = &self.core().gate.users;
+            users.remove(&user, info.device.as_ref(), self);
             let mut flow = self.core().flow.lock();
             // Who comes back with the token would be somebody else.
             flow.end_resume(ResumeRefusal::Ended);
@@ -199,7 +258,12 @@ impl LocalSession {
                 core.gate.dormant.left();
             }
             if flow.is_resumable() {
-                core.gate.dormant.remember(core.id, why_gone(reason));
+                // The client may be lost while the session is being closed.
+                let reason = match flow.phase {
+                    Phase::Closing(closing) => closing.reason,
+                    Phase::Open | Phase::Ended => reason,
+                };
+                core.gate.dormant.remember(core.id, reason);
             }
             let (used, calls) = flow.take_used();
             let left = flow.end();
@@ -232,7 +296,8 @@ impl LocalSession {
         }
         let info = self.snapshot();
         if let Some(user) = &info.user {
-            core.gate.users.remove(user, &self);
+            let users = &core.gate.users;
+            users.remove(user, info.device.as_ref(), &self);
         }
         for service in used {
             let instance = self.bound_instance(&service);
@@ -261,20 +326,13 @@ impl LocalSession {
                 | CloseReason::Shutdown
                 | CloseReason::Kicked
                 | CloseReason::NotResumed
+                // Told where it was decided.
+                | CloseReason::Replaced
+                | CloseReason::TooManyLogins
         ) {
             tracing::debug!(%session, %ip, reason, code, undelivered, "session ended");
         } else if let Some(unlogged) = self.core().gate.end_log.admit() {
             tracing::info!(%session, %ip, reason, code, undelivered, unlogged, "session ended");
         }
-    }
-}
-
-/// What a client is told that comes back for a session that ended so.
-pub(super) fn why_gone(reason: CloseReason) -> ResumeRefusal {
-    match reason {
-        CloseReason::NotResumed => ResumeRefusal::Expired,
-        CloseReason::ResumeOverflow => ResumeRefusal::Overflowed,
-        CloseReason::TokenStolen => ResumeRefusal::Spent,
-        _ => ResumeRefusal::Ended,
     }
 }

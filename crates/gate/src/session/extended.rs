@@ -11,10 +11,10 @@ use tidegate_protocol::extended::{
 };
 use tidegate_protocol::{Codec, SessionId, UserId};
 
-use super::change::why_gone;
 use super::entry::Entry;
 use super::flow::{Flow, Phase};
 use crate::clock::Tick;
+use crate::dormant::refusal;
 
 /// See the module.
 #[derive(Debug)]
@@ -294,7 +294,7 @@ impl Flow {
         match self.phase {
             Phase::Open => {}
             // What it is told does not depend on how far the end has come.
-            Phase::Closing(closing) => return Err(why_gone(closing.reason)),
+            Phase::Closing(closing) => return Err(refusal(closing.reason)),
             Phase::Ended => return Err(ResumeRefusal::Ended),
         }
         let resume = self.resume().ok_or(ResumeRefusal::Ended)?;

@@ -6,7 +6,8 @@
 //! - [`resume`]: how it waits for its client, and how the client comes back.
 //! - [`send`]: the way of a packet into the queue, and of an answer.
 //! - [`change`]: bind, unbind, settings, groups, instance bindings; and the end.
-//! - [`table`]: all sessions, users and groups of a gate.
+//! - [`table`]: all sessions and groups of a gate. [`users`]: whom they are bound to;
+//!   [`logins`]: how often one user may be.
 
 use std::any::Any;
 use std::fmt;
@@ -20,8 +21,8 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tidegate_protocol::{
-    CloseReason, GateId, GroupName, InstanceId, Name, Network, SessionId, Settings, Snapshot,
-    UserId,
+    CloseReason, DeviceId, GateId, GroupName, InstanceId, Name, Network, SessionId, Settings,
+    Snapshot, UserId,
 };
 
 use crate::bus::Connected;
@@ -36,9 +37,11 @@ pub(crate) mod change;
 pub(crate) mod entry;
 pub(crate) mod extended;
 pub(crate) mod flow;
+pub(crate) mod logins;
 pub(crate) mod resume;
 pub(crate) mod send;
 pub(crate) mod table;
+pub(crate) mod users;
 
 pub use entry::Delivery;
 use flow::{Closing, Flow, Phase};
@@ -204,6 +207,11 @@ impl LocalSession {
         self.0.info.lock().user.clone()
     }
 
+    /// The client's device, as far as it is known.
+    pub fn device(&self) -> Option<DeviceId> {
+        self.0.info.lock().device.clone()
+    }
+
     /// Whether it has no user.
     pub fn is_guest(&self) -> bool {
         self.0.info.lock().is_guest()
@@ -300,17 +308,37 @@ impl LocalSession {
         });
     }
 
+    /// Closes the session while it has no connection. Answers whether this call did.
+    pub(crate) fn close_dormant(&self, reason: CloseReason) -> bool {
+        let closing = Closing {
+            reason,
+            finish_calls: false,
+        };
+        let closed = {
+            let mut flow = self.0.flow.lock();
+            flow.is_dormant() && flow.close(closing)
+        };
+        if closed {
+            self.end_without_connection(reason);
+        }
+        closed
+    }
+
     fn close_as(&self, closing: Closing) -> bool {
         let (closed, dormant) = {
             let mut flow = self.0.flow.lock();
             (flow.close(closing), flow.is_dormant())
         };
         if closed && dormant {
-            // No connection is there to end it.
-            let shard = self.0.at().shard.clone();
-            shard.spawn(self.clone().end(closing.reason, (0, 0)));
+            self.end_without_connection(closing.reason);
         }
         closed
+    }
+
+    /// No connection is there to end it.
+    fn end_without_connection(&self, reason: CloseReason) {
+        let shard = self.0.at().shard.clone();
+        shard.spawn(self.clone().end(reason, (0, 0)));
     }
 
     /// Changes identity or settings; services called from now on see it.

@@ -128,13 +128,26 @@ impl GateInner {
         }
     }
 
+    /// Whether the session that this token is for lost its place to a newer login.
+    pub(crate) fn was_replaced(&self, token: &str) -> bool {
+        let Some((id, _)) = token::parse(token) else {
+            return false;
+        };
+        let closing = |session: LocalSession| match session.core().flow.lock().phase {
+            Phase::Closing(closing) => Some(closing.reason),
+            Phase::Open | Phase::Ended => None,
+        };
+        let reason = self.sessions.get(id).and_then(closing);
+        reason.or_else(|| self.dormant.reason(id)) == Some(CloseReason::Replaced)
+    }
+
     /// Ends a session of which a spent token was presented, by somebody who is there.
     pub(crate) fn end_stolen(&self, id: SessionId) {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
         tracing::warn!(session = %id, "a resume token was presented again after it was replaced; the session is ended");
-        self.dormant.remember(id, ResumeRefusal::Spent);
+        self.dormant.remember(id, CloseReason::TokenStolen);
         session.close(CloseReason::TokenStolen);
     }
 }

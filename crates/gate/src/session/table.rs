@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
-use tidegate_protocol::{GroupName, SessionId, UserId};
+use tidegate_protocol::{GroupName, SessionId};
 
 use super::LocalSession;
 
@@ -65,6 +65,12 @@ impl Table {
     }
 }
 
+fn take_out(sessions: &mut HashTable<LocalSession>, session: &LocalSession) {
+    if let Ok(entry) = sessions.find_entry(hash(session), |s| s.ptr_eq(session)) {
+        entry.remove();
+    }
+}
+
 /// Sessions by a name that several may share: a user, a group.
 pub(crate) struct Directory<K> {
     hasher: DefaultHashBuilder,
@@ -73,7 +79,6 @@ pub(crate) struct Directory<K> {
 
 type Part<K> = Mutex<HashMap<K, HashTable<LocalSession>>>;
 
-pub(crate) type Users = Directory<UserId>;
 pub(crate) type Groups = Directory<GroupName>;
 
 impl<K: Hash + Eq + Clone> Directory<K> {
@@ -105,15 +110,23 @@ impl<K: Hash + Eq + Clone> Directory<K> {
         sessions.insert_unique(hash(session), session.clone(), hash);
     }
 
+    /// Takes some out and puts one in: nobody sees the one without the other.
+    pub(crate) fn exchange(&self, key: &K, out: &[LocalSession], session: &LocalSession) {
+        let mut part = self.part(key).lock();
+        let sessions = part.entry(key.clone()).or_default();
+        for session in out {
+            take_out(sessions, session);
+        }
+        sessions.insert_unique(hash(session), session.clone(), hash);
+    }
+
     /// Removes this session only: another under the same key stays.
     pub(crate) fn remove(&self, key: &K, session: &LocalSession) {
         let mut part = self.part(key).lock();
         let Some(sessions) = part.get_mut(key) else {
             return;
         };
-        if let Ok(entry) = sessions.find_entry(hash(session), |s| s.ptr_eq(session)) {
-            entry.remove();
-        }
+        take_out(sessions, session);
         if sessions.is_empty() {
             part.remove(key);
         }

@@ -11,7 +11,7 @@ use tidegate_protocol::extended::{
     Welcome,
 };
 use tidegate_protocol::ws::encode_pong;
-use tidegate_protocol::{CloseReason, Packet, SessionId, UserId};
+use tidegate_protocol::{CloseReason, DeviceId, Packet, SessionId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
@@ -46,12 +46,31 @@ impl First {
         }
     }
 
+    /// The device that a `$hello` tells.
+    pub(super) fn device(&self) -> Option<DeviceId> {
+        match self {
+            Self::V1(_) => None,
+            // It has been read: what it tells is one.
+            Self::Extended(hello, ..) => hello.device().ok().flatten(),
+        }
+    }
+
     /// Bytes that came and are not served yet.
     pub(super) fn into_early(self) -> Vec<u8> {
         match self {
             Self::V1(early) | Self::Extended(_, _, early) => early,
         }
     }
+}
+
+/// How a session of the extended protocol begins.
+pub(super) struct Opening {
+    terms: Terms,
+    /// The session for which the client presented a spent token.
+    accuses: Option<SessionId>,
+    /// The client came for a session that a newer login has replaced. It may not have heard
+    /// of that, and nobody has asked it to log in again.
+    pub(super) was_replaced: bool,
 }
 
 impl Setup {
@@ -166,7 +185,13 @@ impl Setup {
             _ => None,
         };
         let accuses = accuses.map(|(session, _)| session);
-        let (unready, resume) = self.begin(id, identity, Some((terms, accuses))).await?;
+        let mut asked = hello.resume.iter();
+        let opening = Opening {
+            terms,
+            accuses,
+            was_replaced: asked.any(|request| self.gate.was_replaced(&request.token)),
+        };
+        let (unready, resume) = self.begin(id, identity, Some(opening)).await?;
         let welcome = Welcome {
             resume,
             refused: refused.map(Refused::from),
@@ -246,10 +271,11 @@ impl Setup {
     pub(super) fn extend(
         &self,
         session: &LocalSession,
-        (terms, accuses): (Terms, Option<SessionId>),
+        opening: Opening,
         user: Option<&UserId>,
     ) -> Option<Resumption> {
-        let mut extended = Extended::new(terms.heartbeat).accusing(accuses);
+        let terms = opening.terms;
+        let mut extended = Extended::new(terms.heartbeat).accusing(opening.accuses);
         let mut told = None;
         if let Some(retention) = self.retention().filter(|_| terms.resume) {
             let token = NewToken::new(session.id());

@@ -146,7 +146,7 @@ impl Setup {
             }
         };
         let id = SessionId(rand::random());
-        let identity = self.authenticate(id, certificates(&io), request, first.auth());
+        let identity = self.authenticate(id, certificates(&io), request, &first);
         let identity = match timeout_at(deadline, identity).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(reason)) => {

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tidegate_protocol::extended::{Resumption, Terms};
+use tidegate_protocol::extended::Resumption;
 use tidegate_protocol::ws::upgrade::UpgradeRequest;
-use tidegate_protocol::{CloseReason, SessionId, Settings, Snapshot};
+use tidegate_protocol::{CloseReason, DeviceId, SessionId, Settings, Snapshot};
 use tokio::time::timeout;
 
 use super::Setup;
-use crate::bus::{Event, EventTarget};
+use super::hello::{First, Opening};
+use crate::bus::{Event, EventTarget, GateError};
 use crate::hooks::{Credentials, Identity, guarded};
 use crate::session::LocalSession;
+use crate::session::flow::Phase;
 
 /// A session whose set-up goes on: ends if that is cut off.
 pub(super) struct Unready(Option<LocalSession>);
@@ -53,10 +55,14 @@ impl Setup {
         session: SessionId,
         certificates: Vec<Bytes>,
         upgrade: Option<Arc<UpgradeRequest>>,
-        hello: Option<Bytes>,
+        first: &First,
     ) -> Result<Identity, CloseReason> {
+        let device = first.device();
         let Some((hook, deadline)) = &self.gate.hooks.authenticate else {
-            return Ok(Identity::guest());
+            return Ok(Identity {
+                device,
+                ..Identity::guest()
+            });
         };
         let credentials = Credentials {
             session,
@@ -64,12 +70,16 @@ impl Setup {
             network: self.at.endpoint.network(),
             listener: self.at.endpoint.name.clone(),
             upgrade,
-            hello,
+            hello: first.auth(),
+            device: device.clone(),
             certificates,
         };
         let answer = guarded("authenticate", &self.gate, || hook(credentials));
         match timeout(*deadline, answer).await {
-            Ok(Some(Ok(identity))) => Ok(identity),
+            Ok(Some(Ok(identity))) => Ok(Identity {
+                device: identity.device.or(device),
+                ..identity
+            }),
             Ok(Some(Err(refused))) => {
                 if let Some(unlogged) = self.gate.end_log.admit() {
                     let (ip, listener) = (self.client.address().ip(), &self.at.endpoint.name);
@@ -87,11 +97,17 @@ impl Setup {
         }
     }
 
-    fn new_session(&self, id: SessionId, settings: Settings) -> LocalSession {
+    fn new_session(
+        &self,
+        id: SessionId,
+        device: Option<DeviceId>,
+        settings: Settings,
+    ) -> LocalSession {
         let info = Snapshot {
             id,
             gate: self.gate.id.clone(),
             user: None,
+            device,
             settings,
             ip: self.client.address().ip(),
             network: self.at.endpoint.network(),
@@ -123,26 +139,40 @@ impl Setup {
         None
     }
 
+    /// Why a session is closed whose user could not be bound.
+    fn not_bound(&self, session: &LocalSession, error: &GateError) -> CloseReason {
+        if let Phase::Closing(closing) = session.core().flow.lock().phase {
+            return closing.reason;
+        }
+        if let Some(unlogged) = self.gate.end_log.admit() {
+            let error = error.to_string();
+            tracing::warn!(session = %session.id(), ?error, unlogged, "an authenticated user could not be bound");
+        }
+        CloseReason::AuthenticationUnavailable
+    }
+
     /// Makes the session; ended again if it cannot be bound, or may not start. With terms
     /// it speaks the extended protocol; then it says how to resume it.
     pub(super) async fn begin(
         &self,
         id: SessionId,
         identity: Identity,
-        terms: Option<(Terms, Option<SessionId>)>,
+        opening: Option<Opening>,
     ) -> Result<(Unready, Option<Resumption>), CloseReason> {
-        let unready = Unready(Some(self.new_session(id, identity.settings)));
+        let session = self.new_session(id, identity.device, identity.settings);
+        let unready = Unready(Some(session));
         let session = unready.session();
         let user = identity.user.as_ref();
-        let resumption = terms.and_then(|terms| self.extend(&session, terms, user));
+        let yields = opening.as_ref().is_some_and(|opening| opening.was_replaced);
+        let resumption = opening.and_then(|opening| self.extend(&session, opening, user));
         if let Some(user) = identity.user
-            && let Err(error) = session.bind(user).await
+            && let Err(error) = session.log_in(user, None, yields).await
         {
-            if let Some(unlogged) = self.gate.end_log.admit() {
-                let error = error.to_string();
-                tracing::warn!(session = %session.id(), ?error, unlogged, "an authenticated user could not be bound");
-            }
-            let reason = CloseReason::AuthenticationUnavailable;
+            let reason = match error {
+                GateError::TooManyLogins if yields => CloseReason::Replaced,
+                GateError::TooManyLogins => CloseReason::TooManyLogins,
+                error => self.not_bound(&session, &error),
+            };
             unready.end(reason);
             return Err(reason);
         }

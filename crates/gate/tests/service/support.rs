@@ -16,6 +16,7 @@ pub(crate) fn session(id: u128) -> Arc<Snapshot> {
         id: SessionId(id),
         gate: GateId::new("g").unwrap(),
         user: None,
+        device: None,
         settings: Settings::new(),
         ip: "127.0.0.1".parse().unwrap(),
         network: Network::Ws,

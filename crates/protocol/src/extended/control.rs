@@ -10,6 +10,7 @@ use super::{
     WELCOME,
 };
 use crate::close::CloseReason;
+use crate::name::{DeviceId, InvalidName};
 use crate::packet::Packet;
 use crate::topic::Topic;
 
@@ -74,6 +75,9 @@ pub enum ControlError {
     /// A text or a list is too long.
     #[error("{0} is too long")]
     TooLong(&'static str),
+    /// The device has control characters.
+    #[error(transparent)]
+    Device(#[from] InvalidName),
 }
 
 /// How a client opens.
@@ -84,7 +88,8 @@ pub struct Hello {
     /// What the client is, for logs: name and version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent: String,
-    /// Distinguishes devices of one user, where the gate allows one login for each.
+    /// Distinguishes devices of one user, where the gate allows so many logins for each.
+    /// Without control characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub device: String,
     /// Names of what the client can do and wants; unknown ones mean nothing.
@@ -429,7 +434,16 @@ impl Hello {
                 return Err(ControlError::TooLong(what));
             }
         }
+        hello.device()?;
         Ok(hello)
+    }
+
+    /// Its device; `None` where it does not tell one.
+    pub fn device(&self) -> Result<Option<DeviceId>, InvalidName> {
+        match self.device.is_empty() {
+            true => Ok(None),
+            false => DeviceId::new(&self.device).map(Some),
+        }
     }
 
     /// Whether the client has asked for a capability.

@@ -85,7 +85,7 @@ pub const ACK_DELAY: Duration = Duration::from_secs(1);
 /// without one is not one of the extended protocol.
 pub const MAX_HELLO: usize = 16 * 1024;
 /// Longest `agent` and `device` of a `$hello`, in bytes.
-pub const MAX_NAME: usize = 128;
+pub const MAX_NAME: usize = crate::name::MAX_DEVICE;
 /// Most entries of `versions` and `capabilities` in a `$hello`.
 pub const MAX_LIST: usize = 32;
 /// Longest resume token as text, in bytes.

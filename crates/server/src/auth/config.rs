@@ -55,6 +55,10 @@ impl JwtConfig {
                 .settings_claim
                 .as_ref()
                 .map(|claim| claim.as_str().to_owned()),
+            device_claim: self
+                .device_claim
+                .as_ref()
+                .map(|claim| claim.as_str().to_owned()),
             sources: self
                 .sources
                 .iter()

@@ -150,9 +150,11 @@ impl Auth {
             )),
             (Some(token), _) => {
                 self.expires(session, Some(token.expires));
-                let mut identity = Identity::user(token.user);
-                identity.settings = token.settings;
-                Ok(identity)
+                Ok(Identity {
+                    user: Some(token.user),
+                    device: token.device,
+                    settings: token.settings,
+                })
             }
             (None, Some(user)) => Ok(Identity::user(user)),
             (None, None) if self.settings.guests => Ok(Identity::guest()),

@@ -63,6 +63,7 @@ impl From<LoginError> for CallError {
             LoginError::NotAccepted => 1001,
             LoginError::Expired => 1002,
             LoginError::Another | LoginError::Gate(GateError::BoundToAnother) => 1003,
+            LoginError::Gate(GateError::TooManyLogins) => 1004,
             LoginError::Gate(error) => return error.into(),
         };
         CallError::service(number, error.to_string())
@@ -103,7 +104,10 @@ async fn login(
         Some(user) if user == verified.user => false,
         Some(_) => return Err(LoginError::Another),
     };
-    session.bind(&verified.user).await?;
+    match &verified.device {
+        Some(device) => session.bind_device(&verified.user, device).await?,
+        None => session.bind(&verified.user).await?,
+    }
     if !verified.settings.is_empty()
         && let Err(error) = session.set_batch(pairs(&verified.settings)).await
     {

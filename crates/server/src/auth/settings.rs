@@ -43,6 +43,8 @@ pub(crate) struct JwtSettings {
     pub(crate) user_claim: String,
     /// A claim whose object of strings becomes settings of the session.
     pub(crate) settings_claim: Option<String>,
+    /// The claim that names the device, which each token must have then.
+    pub(crate) device_claim: Option<String>,
     /// Where a token may be.
     pub(crate) sources: Vec<TokenSource>,
     /// Whether a session ends when its token does.
@@ -74,6 +76,7 @@ impl JwtSettings {
             leeway: Duration::from_secs(30),
             user_claim: "sub".into(),
             settings_claim: None,
+            device_claim: None,
             sources: vec![TokenSource::Authorization, TokenSource::Hello],
             close_on_expiry: false,
         }

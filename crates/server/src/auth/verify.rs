@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, Validation, decode};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use thiserror::Error;
-use tidegate::{Settings, UserId};
+use tidegate::{DeviceId, Settings, UserId};
 
 use super::json::Object;
 use super::keys::Keys;
@@ -61,6 +61,8 @@ pub(crate) enum TokenError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verified {
     pub(super) user: UserId,
+    /// Where the settings name a claim for it.
+    pub(super) device: Option<DeviceId>,
     pub(super) settings: Settings,
     /// When it ends, in seconds since 1970; may be accepted for the leeway longer.
     pub(super) expires: u64,
@@ -161,7 +163,19 @@ impl Verifier {
             Some(Ok(Value::Number(number))) => number.as_u64().map(UserId::from),
             _ => None,
         };
+        let device = match &self.settings.device_claim {
+            None => None,
+            // One without would be on any device that its client invents.
+            Some(name) => match parsed(name) {
+                Some(Ok(Value::String(text))) => {
+                    let device = DeviceId::new(&text);
+                    Some(device.map_err(|_| TokenError::Claim("of the device"))?)
+                }
+                _ => return Err(TokenError::Claim("of the device")),
+            },
+        };
         Ok(Verified {
+            device,
             user: user.ok_or(TokenError::Claim("of the user"))?,
             settings: self.settings_of(claim)?,
             expires,

@@ -34,6 +34,7 @@ impl Config {
         let mut gate = Gate::builder()
             .limits(self.limits.limits())
             .gate_limits(self.gate.limits())
+            .logins(self.logins.logins())
             .tls_watch(self.gate.tls_watch.on().map(|time| time.0))
             .store_ttl(self.store.ttl.into());
         gate = match self.store.kind {

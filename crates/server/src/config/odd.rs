@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use super::check::{Problems, listeners};
 use super::key::{Kind, Section};
 use super::model::Config;
+use super::model::auth::JwtConfig;
+use super::model::logins::Per;
 use super::problem::{KeyPath, Origin, Problem};
 use super::tree::{Data, Node};
 
@@ -30,6 +32,14 @@ pub(crate) fn find(config: &Config, tree: &Node) -> Vec<Problem> {
             "the admin interface can be reached from other machines",
         );
     }
+    let device_claim = |jwt: &JwtConfig| jwt.device_claim.is_some();
+    odd.must(
+        config.logins.limit.on().is_none()
+            || config.logins.per == Per::User
+            || config.auth.jwt.as_ref().is_some_and(device_claim),
+        &KeyPath::new().key("logins").key("per"),
+        "the device is what the client says: one that tells another each time is logged in as often as it likes, unless auth.jwt.device_claim is set",
+    );
     secret_in_open_file(tree, &mut odd);
     odd.found
 }

@@ -51,6 +51,7 @@ const NOT_FOUND: u64 = 3;
 const NOT_ACCEPTED: u64 = 1001;
 const EXPIRED: u64 = 1002;
 const ANOTHER: u64 = 1003;
+const TOO_MANY: u64 = 1004;
 
 #[test]
 fn a_guest_logs_in_and_out() {
@@ -87,6 +88,48 @@ fn a_guest_logs_in_and_out() {
     assert!(client.ask("auth/logout/1", "").is_empty());
     assert_eq!(client.error("chat/who/1", ""), NOT_FOUND);
     assert_eq!(client.login(&bob)["user"], "bob");
+}
+
+#[test]
+fn one_login_for_each_user_or_device_as_configured() {
+    let keys = Keys::new();
+    let start = |logins: &str| {
+        let auth = format!(
+            "[logins]\nlimit = 1\n{logins}\n[auth]\nguests = true\n[auth.jwt]\n\
+             device_claim = \"dev\"\n{}",
+            keys.setting("secret")
+        );
+        Server::start(&config("", &auth), &[])
+    };
+    let phone = keys.token("ada", json!({ "dev": "phone" }));
+    let desk = keys.token("ada", json!({ "dev": "desk" }));
+    let ws = |server: &Server, token: &str| {
+        let bearer = format!("Authorization: Bearer {token}");
+        Ws::open(server.listeners[1], "/", &[bearer])
+    };
+
+    let server = start("over = \"refuse\"");
+    let (mut first, mut second) = (Tcp::open(&server), Tcp::open(&server));
+    first.login(&phone);
+    assert_eq!(second.error("auth/login/1", &desk), TOO_MANY);
+    assert_eq!(ws(&server, &phone).next(), Got::Close(4511));
+    first.login(&phone);
+    first.ask("auth/logout/1", "");
+    second.login(&desk);
+    assert_eq!(first.error("auth/login/1", &phone), TOO_MANY);
+    server.line_with("login refused");
+
+    let server = start("per = \"device\"");
+    let mut first = ws(&server, &phone);
+    first.ask("chat/who/1", b"");
+    let mut other = Tcp::open(&server);
+    other.login(&desk);
+    let mut second = Tcp::open(&server);
+    second.login(&phone);
+    assert_eq!(first.next(), Got::Close(4510));
+    other.ask("chat/who/1", "");
+    second.ask("chat/who/1", "");
+    server.line_with("login replaced");
 }
 
 #[test]

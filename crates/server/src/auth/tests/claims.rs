@@ -224,6 +224,29 @@ fn settings_of_the_session() {
 }
 
 #[test]
+fn the_device() {
+    let mut settings = settings();
+    let given = json!({ "dev": "phone 7" });
+    assert_eq!(with(given.clone(), &settings).unwrap().device, None);
+    settings.device_claim = Some("dev".into());
+    let device = with(given, &settings).unwrap().device;
+    assert_eq!(device.unwrap(), "phone 7");
+    // A token without one would leave it to the client.
+    let none = Err(TokenError::Claim("of the device"));
+    assert_eq!(with(json!({}), &settings), none);
+    for device in [
+        json!(null),
+        json!(""),
+        json!(7),
+        json!(["a"]),
+        json!("a\nb"),
+        json!("x".repeat(129)),
+    ] {
+        assert_eq!(with(json!({ "dev": device }), &settings), none, "{device}");
+    }
+}
+
+#[test]
 fn claims_that_two_readers_could_understand_differently() {
     let mut settings = settings();
     settings.settings_claim = Some("set".into());

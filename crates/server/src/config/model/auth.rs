@@ -64,6 +64,10 @@ section! {
         /// The claim, an object of texts, that becomes the session's settings.
         settings_claim: Option<Text> = None => example("\"settings\""),
 
+        /// The claim that is the device. Where it is set each token must have it; where not,
+        /// the device is what the client says.
+        device_claim: Option<Text> = None => example("\"device\""),
+
         /// Where a token may be: in the `$hello` of the extended protocol, or in a WebSocket
         /// request. Two different ones are refused.
         sources: Vec<TokenSource> = sources()

@@ -1,11 +1,12 @@
 //! The model: everything that can be configured.
 //!
 //! - This file: what concerns the whole gate. [`listener`]: where clients come in.
-//! - [`limits`]: what they may do. [`auth`]: who they are.
+//! - [`limits`]: what they may do. [`auth`]: who they are. [`logins`]: how often.
 
 pub(crate) mod auth;
 pub(crate) mod limits;
 pub(crate) mod listener;
+pub(crate) mod logins;
 
 use clap::ValueEnum;
 
@@ -18,6 +19,7 @@ use crate::secret::Secret;
 use auth::AuthConfig;
 use limits::{GateLimitsConfig, LimitsConfig};
 use listener::{TcpConfig, WebSocketConfig};
+use logins::LoginsConfig;
 
 section! {
     /// The whole configuration.
@@ -58,6 +60,9 @@ section! {
 
         /// Who clients are.
         auth: AuthConfig = AuthConfig::default(),
+
+        /// How often one user may be logged in.
+        logins: LoginsConfig = LoginsConfig::default(),
 
         /// The admin interface: health, metrics.
         admin: AdminConfig = AdminConfig::default(),

@@ -288,6 +288,16 @@ fn odd_settings_are_warned_of() {
             "[admin]\naddress = \"[::]:1\"\n".to_owned(),
             "admin.address: the admin interface can be reached",
         ),
+        ("[logins]\nlimit = 1\n".to_owned(), ""),
+        ("[logins]\nper = \"device\"\n".to_owned(), ""),
+        (
+            "[logins]\nlimit = 1\nper = \"device\"\n".to_owned(),
+            "logins.per: the device is what the client says",
+        ),
+        (
+            format!("[logins]\nlimit = 1\nper = \"device\"\n{jwt}device_claim = \"dev\"\n"),
+            "",
+        ),
     ] {
         let files = Scratch::new();
         let file = files.write("tidegate.toml", &text);

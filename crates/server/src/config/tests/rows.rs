@@ -26,6 +26,7 @@ limits | [] | found a list, expected a table: [limits]
 gate | 1 | found a number, expected a table: [gate]
 store | "memory" | found text, expected a table: [store]
 auth | true | found true or false, expected a table: [auth]
+logins | 1 | found a number, expected a table: [logins]
 admin | "127.0.0.1:3656" | found text, expected a table: [admin]
 log | "debug" | found text, expected a table: [log]
 store.kind | "redis" | found "redis", expected "memory" or "embedded"
@@ -50,9 +51,14 @@ auth.jwt.audience | [3] | found 3, expected text
 auth.jwt.leeway | "1h" | found "1h", expected a time from 0ms to 10m
 auth.jwt.user_claim | "" | found "", expected text that is not empty
 auth.jwt.settings_claim | ["a"] | found a list, expected text
+auth.jwt.device_claim | "" | found "", expected text that is not empty
 auth.jwt.sources | ["header:x"] | found "header:x", expected "authorization"
 auth.jwt.sources | ["cookie:"] | found "cookie:"
 auth.jwt.close_on_expiry | "yes" | found "yes", expected true or false
+logins.limit | 0 | found 0, expected "off" or a whole number from 1 to 1000
+logins.limit | "none" | found "none", expected "off" or a whole number
+logins.per | "session" | found "session", expected "user" or "device"
+logins.over | "replaced" | did you mean "replace"?
 admin.address | "3656" | found "3656", expected host:port
 admin.address | "unix:/run/a" | found "unix:/run/a", expected host:port
 admin.token | "short" | found 5 bytes, expected a secret of 16 to 1024 bytes
