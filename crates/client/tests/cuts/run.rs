@@ -247,7 +247,12 @@ impl Rig {
 /// many.
 async fn send(client: &Client, number: u32, side: &Arc<Side>, proxy: &Proxy) -> u64 {
     type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>>;
-    if let Err(error) = client.request("n/begin", format!("{number} 0")).await {
+    let mut broken = side.broken.subscribe();
+    let begun = tokio::select! {
+        begun = client.request("n/begin", format!("{number} 0")) => begun,
+        _ = broken.wait_for(|broken| *broken) => Err(Error::OutcomeUnknown),
+    };
+    if let Err(error) = begun {
         side.fault(Fault::Session(error.to_string()));
         side.pushed.send_replace(Some(0));
         return 0;
@@ -263,9 +268,14 @@ async fn send(client: &Client, number: u32, side: &Arc<Side>, proxy: &Proxy) -> 
         }
         let done = proxy.is_done() && n > 200;
         if asking.len() >= ASKED || (done && !asking.is_empty()) {
-            match asking.next().await {
-                Some(Err(fault)) => break Some(fault),
-                _ => continue,
+            // What is lost is not answered.
+            let mut broken = side.broken.subscribe();
+            tokio::select! {
+                answered = asking.next() => match answered {
+                    Some(Err(fault)) => break Some(fault),
+                    _ => continue,
+                },
+                _ = broken.wait_for(|broken| *broken) => break None,
             }
         }
         if done {
