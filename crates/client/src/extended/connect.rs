@@ -112,7 +112,7 @@ impl Task {
         let mut written = link.queue(&self.session.confirm(), &self.shared);
         let refused = match welcomed {
             Welcomed::Resumed { again } => {
-                for packet in again.into_iter().skip(1) {
+                for packet in again {
                     // All of them are noted, even if the connection is lost again by now.
                     self.session.write(&packet);
                     written = written.and_then(|()| link.queue(&packet, &self.shared));
