@@ -14,7 +14,7 @@ use tidegate::bus::GateError;
 use tidegate::{Gate, Guests, RunningGate, Service, Session, State, Tcp, WebSocket};
 use tidegate_client::{Backoff, Client, Error, Event};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::history::{Fault, History};
 use super::meddle::Meddling;
@@ -22,7 +22,7 @@ use super::proxy::Proxy;
 
 /// What nothing may need.
 const LONG: Duration = Duration::from_secs(300);
-/// How long the last packets may be on their way before they are lost.
+/// How long packets and answers may be on their way before they are lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How far a sender may be ahead of what has arrived.
 const AHEAD: u64 = 48;
@@ -109,6 +109,10 @@ impl Side {
             biased;
             _ = over.wait_for(|over| *over) => false,
             _ = arrived.wait_for(|arrived| *arrived >= n) => true,
+            () = sleep(PATIENCE) => {
+                self.fault(Fault::Lost(n));
+                false
+            }
         }
     }
 
@@ -143,7 +147,7 @@ async fn begin(State(sides): State<Sides>, session: Session, body: Bytes) -> Byt
             let body = (n + 1).to_string();
             match session.send("push/n", body).await {
                 Ok(()) => n += 1,
-                Err(GateError::QueueFull) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(GateError::QueueFull) => sleep(Duration::from_millis(1)).await,
                 Err(error) => {
                     let fault = Fault::Session(format!("push {n}: {error}"));
                     side.fault(fault);
@@ -219,7 +223,7 @@ impl Rig {
                 base: Duration::from_millis(1),
                 cap: Duration::from_millis(8),
             })
-            .request_timeout(LONG)
+            .request_timeout(PATIENCE)
             .push_buffer(1024)
             .start()
             .unwrap();
