@@ -308,7 +308,10 @@ impl Connection {
             let before = kept.published;
             budget.publish(&mut kept.published, held as u32);
             if kept.published != before {
-                self.session.core().flow.lock().held = kept.published;
+                let mut flow = self.session.core().flow.lock();
+                if flow.is_attached(self.epoch) {
+                    flow.held = kept.published;
+                }
             }
             if kept.is_empty() && kept.published == 0 {
                 self.kept = None;
@@ -316,11 +319,12 @@ impl Connection {
         }
     }
 
-    /// Another connection has taken the session over: this one goes, the session stays.
+    /// Whether no other connection has taken the session over.
     fn has_session(&self) -> bool {
         self.session.core().flow.lock().is_attached(self.epoch)
     }
 
+    /// Another connection has taken the session over: this one goes, the session stays.
     fn superseded(&mut self) {
         self.finished = true;
         self.leave_hook();
@@ -433,6 +437,27 @@ mod tests {
 
     fn packet(topic: &str) -> Packet {
         Packet::try_new(topic, "").unwrap()
+    }
+
+    /// The session may be taken over while a connection of it is being polled.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_lost_its_session_ends_only_itself() {
+        let (gate, session, _first) = gate_with_a_session().await;
+        let at = Arc::clone(&session.core().at());
+        let connection = |epoch| {
+            let io = Transport::Other(Box::new(duplex(1).0));
+            let place = Place::take(&gate.gate().0).unwrap();
+            let (session, at) = (session.clone(), at.clone());
+            Connection::attached(io, session, at, epoch, Vec::new(), place)
+        };
+        let mut old = connection(session.attach(&at, 1).unwrap());
+        session.attach(&at, 2).unwrap();
+        old.take(Step::Close(CloseReason::ExtendedProtocol));
+        assert_eq!(old.state, State::Done(CloseReason::ExtendedProtocol));
+        old.finish(CloseReason::ExtendedProtocol);
+        assert_eq!(session.core().flow.lock().phase, Phase::Open);
+        session.send(packet("a/a")).unwrap();
+        gate.stop().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
+use tidegate_protocol::extended::HELLO;
 use tidegate_protocol::ws::encode_pong;
 use tidegate_protocol::{CloseReason, ErrorCode, Packet};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -17,6 +18,7 @@ use super::{Connection, Pause, State, Step};
 use crate::clock::Tick;
 use crate::dispatch::dispatch;
 use crate::hooks::{Inbound, guarded};
+use crate::listener::Protocol;
 use crate::session::LocalSession;
 
 /// Bytes of pongs that may wait for a socket that takes nothing; then the client is
@@ -199,6 +201,9 @@ impl Connection {
         }
         if self.extended {
             self.confirm();
+        } else if self.is_late_hello(&packet) {
+            // Nothing answers it any more; the client comes again at once.
+            return Err(Step::Close(CloseReason::SetupTimeout));
         }
         let core = self.session.core();
         let turn = match self.extended {
@@ -224,6 +229,11 @@ impl Connection {
         self.kept().hook = Some(hook);
         self.poll_hook(cx);
         Ok(())
+    }
+
+    /// Whether the client was taken for one of version 1, because its `$hello` was held up.
+    fn is_late_hello(&self, packet: &Packet) -> bool {
+        self.at.endpoint.protocol == Protocol::Any && packet.topic.as_str() == HELLO
     }
 
     /// Lets a hook that is at work on a packet go on.
