@@ -24,7 +24,8 @@ use rustix::net::{Shutdown, shutdown};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate::bus::Connected;
 use tidegate::{
-    CloseReason, Gate, GateLimits, Guests, Limits, Packet, Rate, RunningGate, Service, State as Shared, Tcp,
+    Gate, GateLimits, Guests, Limits, Packet, Protocol, Rate, RunningGate, Service,
+    State as Shared, Tcp,
 };
 use tidegate_client::{Client, Opened, State};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -75,7 +76,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let wait = async {
         while !holds() {
             // It looks at all of them.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     let held = timeout(LONG, wait).await;
@@ -167,8 +168,11 @@ async fn start(over: &watch::Sender<usize>) -> RunningGate {
         .state(over.clone())
         .request("wait", wait)
         .open_to(Guests);
+    // Five thousand clients in one process may have no turn for a second, and would be taken
+    // for clients of version 1 that say nothing.
+    let listener = Tcp::bind("127.0.0.1:0").protocol(Protocol::Extended);
     Gate::builder()
-        .listen(Tcp::bind("127.0.0.1:0").resume_over_plaintext(true))
+        .listen(listener.resume_over_plaintext(true))
         .gate_limits(limits)
         .limits(patient)
         .service(service)
@@ -205,6 +209,7 @@ async fn five_thousand_lose_their_connections_and_find_their_sessions_again() {
                 let builder = Client::builder("tcp://storm:1").connect_timeout(LONG);
                 builder
                     .request_timeout(LONG)
+                    .push_buffer(4)
                     .connect_with(open)
                     .await
                     .unwrap()
@@ -293,15 +298,12 @@ async fn five_thousand_lose_their_connections_and_find_their_sessions_again() {
         let stats = gate.stats();
         let told = (stats.not_resumed, stats.dropped, stats.turned_away);
         assert_eq!(told, (0, 0, 0));
-        // A client that had no turn for so long that its `$hello` came late was taken for
-        // one of version 1, and has come again.
-        let late = gate.closed(CloseReason::SetupTimeout);
         let ended = (stats.sessions_started, stats.sessions_ended);
-        assert_eq!(ended, (CLIENTS as u64 + late, late));
+        assert_eq!(ended, (CLIENTS as u64, 0));
         assert_eq!(sessions(&clients), first, "each has its own again");
         println!(
             "round {round}: all back after {took:?}; dormant at a time {away}, \
-             held for them {} KiB; {late} late; resident {} KiB",
+             held for them {} KiB; resident {} KiB",
             held / 1024,
             resident()
         );
@@ -319,6 +321,6 @@ async fn five_thousand_lose_their_connections_and_find_their_sessions_again() {
     .await;
     println!("resident: {} KiB without clients again", resident());
     let stats = gate.stats();
-    assert_eq!(stats.sessions_ended, stats.sessions_started);
+    assert_eq!(stats.sessions_ended, CLIENTS as u64);
     running.stop().await;
 }
