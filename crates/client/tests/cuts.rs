@@ -91,11 +91,14 @@ async fn the_checker_finds_packets_lost_repeated_and_reordered() {
                     Way::Up => up,
                     Way::Down => down,
                 };
-                let expected = match (meddling, &found) {
-                    (Meddling::Repeat(_), Err(Fault::Again(_))) => true,
-                    (Meddling::Lose(_) | Meddling::Swap(_), Err(Fault::Missing(_))) => true,
-                    _ => false,
-                };
+                let expected = matches!(
+                    (meddling, &found),
+                    (Meddling::Repeat(_), Err(Fault::Again(_)))
+                        | (
+                            Meddling::Lose(_) | Meddling::Swap(_),
+                            Err(Fault::Missing(_))
+                        )
+                );
                 assert!(expected, "{meddling:?}: {found:?}");
             }
         }
