@@ -70,7 +70,13 @@ impl Setup {
             Protocol::Extended => self.deadline,
         };
         let mut seen = Seen::new(self.gate.clone(), Wire::new(endpoint), early);
-        let found = timeout_at(wait, seen.first_packet(endpoint, io)).await;
+        let found = tokio::select! {
+            biased;
+            found = timeout_at(wait, seen.first_packet(endpoint, io)) => found,
+            () = self.gate.stopping.notified() => {
+                return Err((CloseReason::Shutdown, "before its first packet".to_owned()));
+            }
+        };
         let found = match found {
             Ok(found) => found?,
             Err(late) if Instant::now() >= self.deadline => {

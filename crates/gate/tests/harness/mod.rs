@@ -40,7 +40,7 @@ pub(crate) fn echo(name: &str) -> Service {
 
 /// A client in memory, through a listener without a socket.
 pub(crate) fn connect(gate: &RunningGate) -> Client {
-    connect_limited(gate, Limits::default())
+    connect_with(gate, Tcp::bind("memory").protocol(Protocol::V1), 64 * 1024)
 }
 
 /// The same with limits of its own.
