@@ -320,17 +320,25 @@ async fn send(client: &Client, number: u32, side: &Arc<Side>, proxy: &Proxy) -> 
 async fn receive(client: Client, side: Arc<Side>) -> History {
     let mut pushes = client.pushes();
     let mut history = History::default();
+    let mut stray = None;
     while let Some(push) = pushes.recv().await {
         match push {
-            Ok(packet) => {
+            Ok(packet) if packet.topic.as_str() == "push/n" => {
                 let n = std::str::from_utf8(&packet.body).unwrap();
                 side.down.send_replace(history.record(n.parse().unwrap()));
+            }
+            // An answer that nobody waits for: it came before.
+            Ok(packet) => {
+                stray.get_or_insert(Fault::Session(format!("{} again", packet.topic)));
             }
             Err(missed) => history.note(Fault::Session(missed.to_string())),
         }
         if history.fault().is_some() {
             side.break_off();
         }
+    }
+    if let Some(stray) = stray {
+        history.note(stray);
     }
     history
 }
