@@ -63,7 +63,7 @@ mod tests {
             "AAAA",
             &token[1..],
             &format!("{token}AA"),
-            &token.replace('A', "!").replace('a', "!"),
+            &token.replace(['A', 'a'], "!"),
         ] {
             if text != token {
                 assert!(parse(text).is_none(), "{text}");
