@@ -1,5 +1,6 @@
 //! Packets that answer no request, and who reads them.
 
+use futures_util::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tidegate_protocol::Packet;
@@ -29,6 +30,12 @@ impl Pushes {
             Err(broadcast::error::RecvError::Lagged(n)) => Some(Err(Missed(n))),
             Err(broadcast::error::RecvError::Closed) => None,
         }
+    }
+
+    /// The same as a stream.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Packet, Missed>> + Send + Unpin {
+        let next = |mut pushes: Self| async move { Some((pushes.recv().await?, pushes)) };
+        stream::unfold(self, next).boxed()
     }
 
     /// The next packet, if one has arrived: `None` says neither that more will come nor

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
 use tidegate_protocol::extended::{Drain, Gap, Refused, ResumeRefusal};
 use tidegate_protocol::{Packet, TooLarge};
@@ -143,6 +144,12 @@ impl States {
             }
         }
     }
+
+    /// The same as a stream.
+    pub fn into_stream(self) -> impl Stream<Item = State> + Send + Unpin {
+        let next = |mut states: Self| async move { Some((states.recv().await?, states)) };
+        stream::unfold(self, next).boxed()
+    }
 }
 
 /// Reader of a client's events. Get one from [`Client::events`](crate::Client::events).
@@ -160,6 +167,12 @@ impl Events {
             Err(broadcast::error::RecvError::Lagged(n)) => Some(Err(crate::Missed(n))),
             Err(broadcast::error::RecvError::Closed) => None,
         }
+    }
+
+    /// The same as a stream.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Event, crate::Missed>> + Send + Unpin {
+        let next = |mut events: Self| async move { Some((events.recv().await?, events)) };
+        stream::unfold(self, next).boxed()
     }
 }
 
@@ -237,5 +250,23 @@ impl Happenings {
         if let Some(out) = &self.0.lock().out {
             let _ = out.events.send(event);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn streams_end_behind_the_last() {
+        let happenings = Happenings::default();
+        let (states, events) = (happenings.states(), happenings.events());
+        happenings.event(Event::NotResumable(None));
+        let last = State::Closed(Closed::by_client());
+        happenings.set(last.clone());
+        let states: Vec<_> = states.into_stream().collect().await;
+        assert_eq!(states, [State::Connecting { attempt: 1 }, last]);
+        let events: Vec<_> = events.into_stream().collect().await;
+        assert_eq!(events, [Ok(Event::NotResumable(None))]);
     }
 }

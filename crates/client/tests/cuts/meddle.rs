@@ -1,5 +1,6 @@
 //! A proxy that changes what the sides tell each other, so that they do as if their code
-//! had a fault. It reads frames, and cuts between them.
+//! had a fault: it loses, repeats and swaps packets, and tells wrong counts. It reads
+//! frames, and cuts between them.
 
 use std::io;
 
@@ -21,6 +22,58 @@ pub enum Meddling {
     CountWrongly,
     /// The client confirms a token before it has it.
     ConfirmEarly,
+    /// A packet never arrives, though counts say that it has.
+    Lose(Way),
+    /// A packet arrives twice.
+    Repeat(Way),
+    /// Two packets change places.
+    Swap(Way),
+}
+
+/// Whose packets have the fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The client's.
+    Up,
+    /// The gate's.
+    Down,
+}
+
+/// Breaks the order of one connection's packets once.
+struct Breaker {
+    meddling: Meddling,
+    /// Numbered packets until then, with the one that it hits.
+    left: u32,
+    /// Comes behind the next.
+    held: Option<Packet>,
+}
+
+impl Breaker {
+    /// What is passed on for a packet that goes this way.
+    fn pass(&mut self, way: Way, packet: Packet) -> Vec<Packet> {
+        let (Meddling::Lose(hit) | Meddling::Repeat(hit) | Meddling::Swap(hit)) = self.meddling
+        else {
+            return vec![packet];
+        };
+        let numbered = matches!(packet.topic.as_str(), "push/n" | "n/tell")
+            || packet.topic.as_str().starts_with("n/ask/");
+        if hit != way || !numbered {
+            return vec![packet];
+        }
+        if let Some(held) = self.held.take() {
+            return vec![packet, held];
+        }
+        self.left = self.left.wrapping_sub(1);
+        match self.meddling {
+            _ if self.left != 0 => vec![packet],
+            Meddling::Lose(_) => Vec::new(),
+            Meddling::Repeat(_) => vec![packet.clone(), packet],
+            _ => {
+                self.held = Some(packet);
+                Vec::new()
+            }
+        }
+    }
 }
 
 pub async fn serve(
@@ -30,12 +83,19 @@ pub async fn serve(
     meddling: Meddling,
 ) -> io::Result<()> {
     let (mut up, mut down) = (Frames::default(), Frames::default());
+    let mut breaker = Breaker {
+        meddling,
+        left: rng.random_range(1..=10),
+        held: None,
+    };
     // Of either direction.
     for _ in 0..rng.random_range(1..60) {
         tokio::select! {
             packet = up.next(&mut client) => {
                 let (packet, resumes) = meddle_up(packet?, meddling);
-                write(&mut gate, &packet).await?;
+                for packet in breaker.pass(Way::Up, packet) {
+                    write(&mut gate, &packet).await?;
+                }
                 if resumes && meddling == Meddling::ConfirmEarly {
                     // Before the answer has come; which then is cut.
                     write(&mut gate, &ClientControl::Ack(0).packet()).await?;
@@ -44,7 +104,10 @@ pub async fn serve(
                 }
             }
             packet = down.next(&mut gate) => {
-                write(&mut client, &meddle_down(packet?, meddling)).await?;
+                let packet = meddle_down(packet?, meddling);
+                for packet in breaker.pass(Way::Down, packet) {
+                    write(&mut client, &packet).await?;
+                }
             }
         }
     }

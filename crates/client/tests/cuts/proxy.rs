@@ -79,12 +79,14 @@ async fn serve(mut client: TcpStream, mut gate: TcpStream, mut rng: StdRng) -> i
     };
     let wait = Duration::from_millis(rng.random_range(0..20));
     let step = rng.random_range(1..=400);
+    // Read from the client, and not written yet: it must not be missing in what comes late.
+    let (mut between, mut other) = (Vec::new(), Vec::new());
     {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_gate, mut to_gate) = gate.split();
         tokio::select! {
-            _ = forward(&mut from_client, &mut to_gate, up, step) => {}
-            _ = forward(&mut from_gate, &mut to_client, down, step) => {}
+            _ = forward(&mut from_client, &mut to_gate, up, step, &mut between) => {}
+            _ = forward(&mut from_gate, &mut to_client, down, step, &mut other) => {}
         }
     }
     match cut {
@@ -98,29 +100,34 @@ async fn serve(mut client: TcpStream, mut gate: TcpStream, mut rng: StdRng) -> i
             let len = client.try_read(&mut rest).unwrap_or(0);
             drop(client);
             tokio::time::sleep(wait).await;
+            gate.write_all(&between).await?;
             gate.write_all(&rest[..len]).await?;
         }
     }
     Ok(())
 }
 
-/// Forwards so many bytes, in steps.
+/// Forwards so many bytes, in steps. What it has read and not written when it is dropped is
+/// in `between`.
 async fn forward(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     bytes: usize,
     step: usize,
+    between: &mut Vec<u8>,
 ) -> io::Result<()> {
     let mut left = bytes;
-    let mut chunk = vec![0; step];
     while left > 0 {
-        let most = left.min(step);
-        let n = from.read(&mut chunk[..most]).await?;
+        let mut limited = (&mut *from).take(left.min(step) as u64);
+        let n = limited.read_buf(between).await?;
         if n == 0 {
             return Ok(());
         }
-        to.write_all(&chunk[..n]).await?;
         left -= n;
+        while !between.is_empty() {
+            let written = to.write(between).await?;
+            between.drain(..written);
+        }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use tidegate::bus::GateError;
 use tidegate::{Gate, Guests, RunningGate, Service, Session, State, Tcp, WebSocket};
 use tidegate_client::{Backoff, Client, Error, Event};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::history::{Fault, History};
 use super::meddle::Meddling;
@@ -22,7 +22,7 @@ use super::proxy::Proxy;
 
 /// What nothing may need.
 const LONG: Duration = Duration::from_secs(300);
-/// How long the last packets may be on their way before they are lost.
+/// How long packets and answers may be on their way before they are lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How far a sender may be ahead of what has arrived.
 const AHEAD: u64 = 48;
@@ -109,6 +109,10 @@ impl Side {
             biased;
             _ = over.wait_for(|over| *over) => false,
             _ = arrived.wait_for(|arrived| *arrived >= n) => true,
+            () = sleep(PATIENCE) => {
+                self.fault(Fault::Lost(n));
+                false
+            }
         }
     }
 
@@ -143,7 +147,7 @@ async fn begin(State(sides): State<Sides>, session: Session, body: Bytes) -> Byt
             let body = (n + 1).to_string();
             match session.send("push/n", body).await {
                 Ok(()) => n += 1,
-                Err(GateError::QueueFull) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(GateError::QueueFull) => sleep(Duration::from_millis(1)).await,
                 Err(error) => {
                     let fault = Fault::Session(format!("push {n}: {error}"));
                     side.fault(fault);
@@ -219,7 +223,7 @@ impl Rig {
                 base: Duration::from_millis(1),
                 cap: Duration::from_millis(8),
             })
-            .request_timeout(LONG)
+            .request_timeout(PATIENCE)
             .push_buffer(1024)
             .start()
             .unwrap();
@@ -247,7 +251,12 @@ impl Rig {
 /// many.
 async fn send(client: &Client, number: u32, side: &Arc<Side>, proxy: &Proxy) -> u64 {
     type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>>;
-    if let Err(error) = client.request("n/begin", format!("{number} 0")).await {
+    let mut broken = side.broken.subscribe();
+    let begun = tokio::select! {
+        begun = client.request("n/begin", format!("{number} 0")) => begun,
+        _ = broken.wait_for(|broken| *broken) => Err(Error::OutcomeUnknown),
+    };
+    if let Err(error) = begun {
         side.fault(Fault::Session(error.to_string()));
         side.pushed.send_replace(Some(0));
         return 0;
@@ -263,9 +272,14 @@ async fn send(client: &Client, number: u32, side: &Arc<Side>, proxy: &Proxy) -> 
         }
         let done = proxy.is_done() && n > 200;
         if asking.len() >= ASKED || (done && !asking.is_empty()) {
-            match asking.next().await {
-                Some(Err(fault)) => break Some(fault),
-                _ => continue,
+            // What is lost is not answered.
+            let mut broken = side.broken.subscribe();
+            tokio::select! {
+                answered = asking.next() => match answered {
+                    Some(Err(fault)) => break Some(fault),
+                    _ => continue,
+                },
+                _ = broken.wait_for(|broken| *broken) => break None,
             }
         }
         if done {
@@ -306,17 +320,25 @@ async fn send(client: &Client, number: u32, side: &Arc<Side>, proxy: &Proxy) -> 
 async fn receive(client: Client, side: Arc<Side>) -> History {
     let mut pushes = client.pushes();
     let mut history = History::default();
+    let mut stray = None;
     while let Some(push) = pushes.recv().await {
         match push {
-            Ok(packet) => {
+            Ok(packet) if packet.topic.as_str() == "push/n" => {
                 let n = std::str::from_utf8(&packet.body).unwrap();
                 side.down.send_replace(history.record(n.parse().unwrap()));
+            }
+            // An answer that nobody waits for: it came before.
+            Ok(packet) => {
+                stray.get_or_insert(Fault::Session(format!("{} again", packet.topic)));
             }
             Err(missed) => history.note(Fault::Session(missed.to_string())),
         }
         if history.fault().is_some() {
             side.break_off();
         }
+    }
+    if let Some(stray) = stray {
+        history.note(stray);
     }
     history
 }

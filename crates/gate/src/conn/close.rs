@@ -91,7 +91,7 @@ impl Connection {
     /// Lays the last word ready: a packet of the extended protocol, and a close frame
     /// where the transport has one.
     fn say(&mut self, reason: CloseReason, deadline: Tick) -> State {
-        if self.extended {
+        if self.speaks_extended() {
             self.say_close(reason);
         }
         if self.wire.is_ws() && reason != CloseReason::ConnectionLost {

@@ -22,6 +22,7 @@ use tidegate_protocol::CloseReason;
 
 use crate::admission::Place;
 use crate::clock::Tick;
+use crate::listener::Protocol;
 use crate::session::flow::{Closing, Phase};
 use crate::session::{Attachment, LocalSession};
 use crate::transport::Transport;
@@ -42,6 +43,15 @@ use write::End;
 
 /// Rounds of reading and writing before other connections get their turn.
 const ROUNDS: usize = 8;
+
+/// Which protocol a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    /// Version 1, as is supposed of a client that has not been heard.
+    Nothing,
+    V1,
+    Extended,
+}
 
 /// See the module.
 pub(crate) struct Connection {
@@ -66,8 +76,7 @@ pub(crate) struct Connection {
     paused: Pause,
     /// Pinged since the last byte came in.
     pinged: bool,
-    /// The client speaks the extended protocol.
-    extended: bool,
+    speaks: Speaks,
     /// The session's end has been handed over.
     finished: bool,
     /// Since when the session is a guest, where the listener has a bind deadline.
@@ -161,6 +170,11 @@ impl Connection {
     ) -> Self {
         let now = at.shard.clock.now();
         let extended = session.core().flow.lock().is_extended();
+        let speaks = match at.endpoint.protocol {
+            _ if extended => Speaks::Extended,
+            Protocol::Any => Speaks::Nothing,
+            Protocol::V1 | Protocol::Extended => Speaks::V1,
+        };
         let mut connection = Self {
             io,
             wire: Wire::new(&at.endpoint),
@@ -177,7 +191,7 @@ impl Connection {
             armed: Tick::NEVER,
             paused: Pause::No,
             pinged: false,
-            extended,
+            speaks,
             finished: false,
             _place: place,
         };
@@ -189,6 +203,10 @@ impl Connection {
             connection.account();
         }
         connection
+    }
+
+    fn speaks_extended(&self) -> bool {
+        self.speaks == Speaks::Extended
     }
 
     fn kept(&mut self) -> &mut Kept {
@@ -308,7 +326,10 @@ impl Connection {
             let before = kept.published;
             budget.publish(&mut kept.published, held as u32);
             if kept.published != before {
-                self.session.core().flow.lock().held = kept.published;
+                let mut flow = self.session.core().flow.lock();
+                if flow.is_attached(self.epoch) {
+                    flow.held = kept.published;
+                }
             }
             if kept.is_empty() && kept.published == 0 {
                 self.kept = None;
@@ -316,11 +337,12 @@ impl Connection {
         }
     }
 
-    /// Another connection has taken the session over: this one goes, the session stays.
+    /// Whether no other connection has taken the session over.
     fn has_session(&self) -> bool {
         self.session.core().flow.lock().is_attached(self.epoch)
     }
 
+    /// Another connection has taken the session over: this one goes, the session stays.
     fn superseded(&mut self) {
         self.finished = true;
         self.leave_hook();
@@ -392,7 +414,7 @@ impl Drop for Connection {
 
 impl Connection {
     fn count_in(&self, packets: u64) {
-        if !self.extended {
+        if !self.speaks_extended() {
             self.session.core().flow.lock().count_received(packets);
         }
         self.at.shard.counters.packets_in.add(packets);
@@ -433,6 +455,27 @@ mod tests {
 
     fn packet(topic: &str) -> Packet {
         Packet::try_new(topic, "").unwrap()
+    }
+
+    /// The session may be taken over while a connection of it is being polled.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_lost_its_session_ends_only_itself() {
+        let (gate, session, _first) = gate_with_a_session().await;
+        let at = Arc::clone(&session.core().at());
+        let connection = |epoch| {
+            let io = Transport::Other(Box::new(duplex(1).0));
+            let place = Place::take(&gate.gate().0).unwrap();
+            let (session, at) = (session.clone(), at.clone());
+            Connection::attached(io, session, at, epoch, Vec::new(), place)
+        };
+        let mut old = connection(session.attach(&at, 1).unwrap());
+        session.attach(&at, 2).unwrap();
+        old.take(Step::Close(CloseReason::ExtendedProtocol));
+        assert_eq!(old.state, State::Done(CloseReason::ExtendedProtocol));
+        old.finish(CloseReason::ExtendedProtocol);
+        assert_eq!(session.core().flow.lock().phase, Phase::Open);
+        session.send(packet("a/a")).unwrap();
+        gate.stop().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
+use tidegate_protocol::extended::HELLO;
 use tidegate_protocol::ws::encode_pong;
 use tidegate_protocol::{CloseReason, ErrorCode, Packet};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -13,7 +14,7 @@ use super::extended::Passed;
 use super::rate::Bucket;
 use super::scratch;
 use super::wire::Item;
-use super::{Connection, Pause, State, Step};
+use super::{Connection, Pause, Speaks, State, Step};
 use crate::clock::Tick;
 use crate::dispatch::dispatch;
 use crate::hooks::{Inbound, guarded};
@@ -197,11 +198,17 @@ impl Connection {
         if self.at.endpoint.limits.packet_rate.is_some() {
             self.buckets()[0].take(1);
         }
-        if self.extended {
+        if self.speaks_extended() {
             self.confirm();
+        } else if self.speaks == Speaks::Nothing {
+            self.speaks = Speaks::V1;
+            if packet.topic.as_str() == HELLO {
+                // It was held up. Nothing answers it any more; the client comes again at once.
+                return Err(Step::Close(CloseReason::SetupTimeout));
+            }
         }
         let core = self.session.core();
-        let turn = match self.extended {
+        let turn = match self.speaks_extended() {
             true if packet.topic.is_reserved() => return self.control(&packet),
             true => core.flow.lock().turn(),
             false => None,
@@ -210,7 +217,7 @@ impl Connection {
         // does not overtake it.
         let _turn = turn.as_ref().map(|turn| turn.lock());
         let mut count = 0;
-        if self.extended {
+        if self.speaks_extended() {
             let taken = core.flow.lock().take_packet(self.epoch, self.now());
             // Another connection has the session: the client sends it again there.
             count = taken.ok_or(Step::Blocked)?;

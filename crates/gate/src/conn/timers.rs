@@ -84,7 +84,7 @@ impl Connection {
 
     /// How long the client may be silent.
     fn allowed_silence(&self) -> Duration {
-        let agreed = match self.extended {
+        let agreed = match self.speaks_extended() {
             true => self.extended_deadlines(),
             false => None,
         };
@@ -113,7 +113,7 @@ impl Connection {
     /// The first tick at which something may have to be done.
     fn next_deadline(&mut self) -> Tick {
         let bind_deadline = self.bind_deadline();
-        let agreed = match self.extended && self.state == State::Open {
+        let agreed = match self.speaks_extended() && self.state == State::Open {
             true => self.extended_deadlines(),
             false => None,
         };

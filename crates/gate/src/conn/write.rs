@@ -39,7 +39,7 @@ type Ends = SmallVec<[End; 16]>;
 impl Connection {
     /// Writes until the queue is empty or the socket takes no more.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Step {
-        match self.extended {
+        match self.speaks_extended() {
             true => self.keep_up(),
             false => self.heartbeat_ping(),
         }
@@ -91,7 +91,7 @@ impl Connection {
                 at: chunk.len() as u32,
                 size: entry.size(),
             });
-            if self.extended {
+            if self.speaks_extended() {
                 flow.wrote(entry);
             }
         }

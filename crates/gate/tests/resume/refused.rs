@@ -190,6 +190,54 @@ async fn a_hello_that_was_overtaken_does_no_harm() {
     gate.stop().await;
 }
 
+/// An attempt whose `$welcome` cannot be written, because the client has come on another
+/// connection, does not end the session that it had for a moment.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_fails_when_another_has_the_session_does_no_harm() {
+    let gate = start().await;
+    let mut client = Extended::join(&gate).await;
+    lost(&gate, &mut client).await;
+    let first = client.state.hello(&hello());
+    let mut io = connect_with(&gate, listener(), 64);
+    io.send(HELLO, &first.body).await;
+    until("it has the session", || gate.gate().stats().resumed == 1).await;
+    client.come_back(&gate).await;
+    assert!(client.welcome.resumed);
+    drop(io);
+    client.send("echo/echo/1", "still here").await;
+    assert_eq!(client.packet().await.1, "still here");
+    until("the attempt is gone", || {
+        gate.gate().connection_count() == 1
+    })
+    .await;
+    client.send("echo/echo/2", "still here").await;
+    assert_eq!(client.packet().await.1, "still here");
+    let stats = gate.gate().stats();
+    assert_eq!((stats.sessions_started, stats.sessions_ended), (1, 0));
+    gate.stop().await;
+}
+
+/// However many attempts the client has given up, each of which got a token: the one that
+/// arrived is good.
+#[tokio::test(start_paused = true)]
+async fn many_hellos_that_come_late_do_not_spend_the_token_that_arrived() {
+    let gate = start().await;
+    let mut client = Extended::join(&gate).await;
+    lost(&gate, &mut client).await;
+    let late = client.state.hello(&hello());
+    // It arrives, and is not confirmed.
+    let (io, _, _) = open(&mut client.state, &gate, listener(), &hello()).await;
+    client.io = io;
+    for _ in 0..10 {
+        let mut io = connect_with(&gate, listener(), 65_536);
+        io.send(HELLO, &late.body).await;
+        assert!(read_welcome(&mut io).await.resumed);
+    }
+    client.come_back(&gate).await;
+    assert!(client.welcome.resumed, "{:?}", client.welcome.refused);
+    gate.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cut_at_every_byte_of_the_welcome_leaves_a_token_that_works() {
     let gate = start().await;

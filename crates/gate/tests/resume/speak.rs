@@ -74,6 +74,28 @@ async fn a_listener_may_serve_one_protocol_only() {
     gate.stop().await;
 }
 
+/// The client was taken for one of version 1 by then, and nothing would answer it.
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_was_held_up_ends_the_connection_so_that_it_is_made_again() {
+    let gate = start().await;
+    let mut client = Extended::join(&gate).await;
+    let held_up = client.state.hello(&hello());
+    client.cut();
+    let mut late = connect_with(&gate, listener(), 1024);
+    until("it counts as version 1", || {
+        gate.gate().session_count() == 2
+    })
+    .await;
+    late.send(HELLO, &held_up.body).await;
+    late.closed().await;
+    until("it ends", || gate.gate().session_count() == 1).await;
+    assert_eq!(gate.gate().closed(CloseReason::SetupTimeout), 1);
+    assert!(CloseReason::SetupTimeout.may_reconnect());
+    client.come_back(&gate).await;
+    assert!(client.welcome.resumed);
+    gate.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hello_that_is_none_is_refused() {
     let gate = start().await;

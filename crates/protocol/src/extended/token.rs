@@ -4,8 +4,9 @@
 //! successor; the old one stays good until the client's first packet shows that the
 //! `$welcome` arrived, so that a connection cut at any byte leaves the client with one that
 //! works. The old one may be presented several times before that, and connections overtake
-//! each other: any of its successors may be the one that arrived. From then on the old one is spent: whoever presents it has stolen it, or the
-//! client that now holds its successor has.
+//! each other: any of its successors may be the one that arrived. From then on the old one
+//! is spent: whoever presents it has stolen it, or the client that now holds its successor
+//! has.
 
 use std::fmt;
 
@@ -28,8 +29,9 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// Successors of a token that are good at a time.
-const OFFERED: usize = 4;
+/// Successors of a token that are good at a time: as many attempts may be given up, and come
+/// late, behind the one that arrived.
+const OFFERED: usize = 16;
 /// Spent tokens that are known again.
 const REMEMBERED: usize = 4;
 
@@ -143,7 +145,7 @@ mod tests {
         assert_eq!(tokens.present(&token(2)), Good);
         assert_eq!(tokens.present(&token(1)), Spent);
         assert_eq!(tokens.present(&token(3)), Unknown);
-        for n in 10..20 {
+        for n in 10..40 {
             tokens.offer(token(n));
         }
         assert_eq!(tokens.offered.len(), OFFERED);
