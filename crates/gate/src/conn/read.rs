@@ -152,6 +152,10 @@ impl Connection {
                     used += n;
                     match item {
                         Item::Packet(packet) => {
+                            if served == 0 && self.is_late_hello(&packet) {
+                                // Nothing answers it any more: the client comes again.
+                                break Err(Step::Close(CloseReason::SetupTimeout));
+                            }
                             served += 1;
                             self.note_partial(false);
                             if let Err(step) = self.serve_packet(cx, packet) {
@@ -201,9 +205,6 @@ impl Connection {
         }
         if self.extended {
             self.confirm();
-        } else if self.is_late_hello(&packet) {
-            // Nothing answers it any more; the client comes again at once.
-            return Err(Step::Close(CloseReason::SetupTimeout));
         }
         let core = self.session.core();
         let turn = match self.extended {
@@ -231,9 +232,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the client was taken for one of version 1, because its `$hello` was held up.
+    /// Whether the client was taken for one of version 1 because its `$hello`, the first
+    /// that it says, was held up.
     fn is_late_hello(&self, packet: &Packet) -> bool {
-        self.at.endpoint.protocol == Protocol::Any && packet.topic.as_str() == HELLO
+        !self.extended
+            && self.at.endpoint.protocol == Protocol::Any
+            && packet.topic.as_str() == HELLO
+            && self.session.core().flow.lock().received() == 0
     }
 
     /// Lets a hook that is at work on a packet go on.
