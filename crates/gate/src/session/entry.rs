@@ -42,6 +42,16 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
+    /// As it is from its first writing on: the client may have it, so that nothing replaces or
+    /// drops it any more.
+    pub(crate) fn written(self) -> Self {
+        match self {
+            Self::Push(packet, _) => Self::Push(packet, Delivery::Critical),
+            Self::Shared(shared, _) => Self::Shared(shared, Delivery::Critical),
+            other => other,
+        }
+    }
+
     /// Bytes of topic and body.
     pub(crate) fn size(&self) -> u32 {
         match self {

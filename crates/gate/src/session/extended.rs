@@ -214,7 +214,7 @@ impl Flow {
         if count == 0 {
             return;
         }
-        let written = resume.retained.write(entry, count, size);
+        let written = resume.retained.write(entry.written(), count, size);
         resume.furthest = resume.furthest.max(written);
         let (packets, bytes) = (resume.retained.len(), resume.retained.bytes());
         if packets > resume.terms.packets as usize || bytes > resume.terms.bytes as usize {
@@ -343,7 +343,7 @@ impl Flow {
             let (counts, size) = (entry.count(), entry.size());
             match self.resume() {
                 Some(resume) if counts > 0 => {
-                    resume.retained.write(entry, counts, size);
+                    resume.retained.write(entry.written(), counts, size);
                 }
                 _ => uncounted.push(entry),
             }
