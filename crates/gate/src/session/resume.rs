@@ -115,9 +115,7 @@ impl GateInner {
                     token: next,
                 })
             }
-            Err(refusal) => {
-                Err(refusal)
-            }
+            Err(refusal) => Err(refusal),
         }
     }
 
