@@ -250,7 +250,7 @@ async fn who_opened_a_room_may_kick() {
     let gate = gate(1).await;
     let mut ada = Person::named(&gate, "ada").await;
     let mut bob = Person::named(&gate, "bob").await;
-    let eve = Person::named(&gate, "eve").await;
+    let _eve = Person::named(&gate, "eve").await;
     ada.ask("chat/join", "tea").await;
     bob.ask("chat/join", "tea").await;
     // Read up to the last thing said.
