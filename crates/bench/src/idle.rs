@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use tidegate_protocol::extended::{ClientControl, GateControl, Hello};
 use tidegate_protocol::{Codec, Packet, V1};
 
 use crate::server::Server;
@@ -37,23 +38,36 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         args.connections
     );
     println!(
-        "{:>5}  {:>9}  {:>14}  {:>17}",
-        "round", "kind", "connected", "after one answer"
+        "{:>5}  {:>9}  {:>14}  {:>17}  {:>14}",
+        "round", "kind", "connected", "after one answer", "dormant"
     );
     for round in 1..=args.rounds {
-        for kind in [Kind::Tcp, Kind::WebSocket] {
-            let (connected, spoken) = measure(kind, args.connections)?;
+        for kind in [Kind::Tcp, Kind::WebSocket, Kind::Resumable] {
+            let Measured {
+                connected,
+                spoken,
+                dormant,
+            } = measure(kind, args.connections)?;
+            let dormant = dormant.map_or_else(|| "-".to_owned(), |n| format!("{n} bytes"));
             println!(
-                "{round:>5}  {:>9}  {connected:>9} bytes  {spoken:>11} bytes",
+                "{round:>5}  {:>9}  {connected:>8} bytes  {spoken:>11} bytes  {dormant:>14}",
                 kind.name()
             );
         }
     }
-    println!("bytes for each connection, sessions and limits included");
+    println!("bytes for each connection, sessions and limits included; resumable: over TCP");
     Ok(())
 }
 
-fn measure(kind: Kind, connections: usize) -> Result<(i64, i64), Box<dyn Error>> {
+/// Bytes for each.
+struct Measured {
+    connected: i64,
+    spoken: i64,
+    /// Once the connections are gone and the sessions wait.
+    dormant: Option<i64>,
+}
+
+fn measure(kind: Kind, connections: usize) -> Result<Measured, Box<dyn Error>> {
     let server = Server::start()?;
     let mut clients = Vec::new();
     for i in 0..WARM_UP {
@@ -76,13 +90,27 @@ fn measure(kind: Kind, connections: usize) -> Result<(i64, i64), Box<dyn Error>>
     }
     std::thread::sleep(QUIET);
     let spoken = each(server.memory()?.anonymous, before);
-    Ok((connected, spoken))
+    let dormant = match kind {
+        Kind::Resumable => {
+            drop(measured);
+            std::thread::sleep(QUIET);
+            Some(each(server.memory()?.anonymous, before))
+        }
+        Kind::Tcp | Kind::WebSocket => None,
+    };
+    Ok(Measured {
+        connected,
+        spoken,
+        dormant,
+    })
 }
 
 #[derive(Clone, Copy)]
 enum Kind {
     Tcp,
     WebSocket,
+    /// The extended protocol over TCP, with resume.
+    Resumable,
 }
 
 impl Kind {
@@ -90,12 +118,13 @@ impl Kind {
         match self {
             Self::Tcp => "TCP",
             Self::WebSocket => "WebSocket",
+            Self::Resumable => "resumable",
         }
     }
 
     fn connect(self, server: &Server, i: usize) -> Result<TcpStream, Box<dyn Error>> {
         let address = match self {
-            Self::Tcp => &server.tcp,
+            Self::Tcp | Self::Resumable => &server.tcp,
             Self::WebSocket => &server.ws,
         };
         let mut socket = connect_from(i, address.parse()?)?;
@@ -115,12 +144,27 @@ impl Kind {
                 return Err("the upgrade was refused".into());
             }
         }
+        if let Self::Resumable = self {
+            let hello = Hello::read(br#"{"versions":[1],"capabilities":["resume"]}"#)?;
+            send(&mut socket, &ClientControl::Hello(Box::new(hello)).packet())?;
+            match GateControl::read(&receive(&mut socket)?)? {
+                GateControl::Welcome(welcome) if welcome.resume.is_some() => {}
+                other => return Err(format!("not welcomed: {other:?}").into()),
+            }
+            send(&mut socket, &ClientControl::Ack(0).packet())?;
+        }
         Ok(socket)
     }
 
     /// Sends a request and checks every byte of the answer.
     fn echo(self, socket: &mut TcpStream) -> Result<(), Box<dyn Error>> {
         let packet = Packet::try_new("echo/echo/1", vec![b'x'; 64])?;
+        if let Self::Resumable = self {
+            send(socket, &packet)?;
+            // The gate acknowledges too, by and by.
+            while receive(socket)? != packet {}
+            return send(socket, &ClientControl::Ack(1).packet());
+        }
         let mut frame = Vec::new();
         V1.encode(&packet, &mut frame);
         let (mut out, mut expected) = (Vec::new(), Vec::new());
@@ -139,6 +183,21 @@ impl Kind {
             false => Err("a wrong answer".into()),
         }
     }
+}
+
+fn send(socket: &mut TcpStream, packet: &Packet) -> Result<(), Box<dyn Error>> {
+    let mut frame = Vec::new();
+    V1.encode(packet, &mut frame);
+    Ok(socket.write_all(&frame)?)
+}
+
+fn receive(socket: &mut TcpStream) -> Result<Packet, Box<dyn Error>> {
+    let mut frame = vec![0; 4];
+    socket.read_exact(&mut frame)?;
+    let len = V1.frame_len(&frame, V1::MAX_FRAME)?.ok_or("no length")?;
+    frame.resize(len, 0);
+    socket.read_exact(&mut frame[4..])?;
+    Ok(V1.decode(&frame)?)
 }
 
 /// Connects from one of many loopback addresses, so that ports do not run out.

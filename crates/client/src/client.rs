@@ -297,9 +297,22 @@ impl Client {
         self.closed().await
     }
 
+    /// Gives the connection up as if the network had lost it; the client connects again as it
+    /// does then. To see how that goes, or where the caller knows that the network has
+    /// changed. Without effect where there is no connection, and with version 1.
+    pub fn cut(&self) {
+        if matches!(self.handle.way, Way::Extended) && matches!(self.state(), State::Open(_)) {
+            self.handle.shared.cut.notify_one();
+        }
+    }
+
     /// What has been counted so far.
     pub fn stats(&self) -> Stats {
-        self.handle.shared.counters.stats()
+        let shared = &self.handle.shared;
+        Stats {
+            waiting: shared.outbox.len() as u64,
+            ..shared.counters.stats()
+        }
     }
 
     async fn ended(&self) -> Error {

@@ -119,6 +119,11 @@ impl Outbox {
         Tried::Queued
     }
 
+    /// Packets that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
     /// Takes a request back that was given up before it was written. Answers whether it
     /// still waited.
     pub(crate) fn withdraw(&self, call: CallId) -> bool {

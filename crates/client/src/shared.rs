@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) max_frame: AtomicUsize,
     /// Asks the task to close.
     pub(crate) close: Notify,
+    /// Asks the task to give the connection up.
+    pub(crate) cut: Notify,
     /// Whether a handle asked for it.
     pub(crate) closing: AtomicBool,
     pub(crate) counters: Counters,
@@ -42,6 +44,7 @@ impl Shared {
             frames,
             max_frame: V1::MAX_FRAME.into(),
             close: Notify::new(),
+            cut: Notify::new(),
             closing: AtomicBool::new(false),
             counters: Counters::default(),
         })
@@ -74,6 +77,7 @@ pub(crate) struct Counters {
     pub(crate) received: AtomicU64,
     pub(crate) late_answers: AtomicU64,
     pub(crate) unread_pushes: AtomicU64,
+    pub(crate) unacknowledged: AtomicU64,
 }
 
 /// What a client has counted so far.
@@ -89,6 +93,11 @@ pub struct Stats {
     pub late_answers: u64,
     /// Packets discarded, because nobody reads them any more.
     pub unread_pushes: u64,
+    /// Packets written that the gate has not acknowledged; with version 1 it never does, and
+    /// this is 0.
+    pub unacknowledged: u64,
+    /// Packets that wait to be written. With version 1 this is 0.
+    pub waiting: u64,
 }
 
 impl Counters {
@@ -98,6 +107,8 @@ impl Counters {
             received: self.received.load(Relaxed),
             late_answers: self.late_answers.load(Relaxed),
             unread_pushes: self.unread_pushes.load(Relaxed),
+            unacknowledged: self.unacknowledged.load(Relaxed),
+            waiting: 0,
         }
     }
 }

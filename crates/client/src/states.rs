@@ -47,8 +47,16 @@ pub struct Opened {
     pub session: String,
     /// The user it is bound to; none for a guest.
     pub user: Option<String>,
+    /// The version of the extended protocol that is spoken; 0 with version 1 of the plain one.
+    pub version: u16,
+    /// Within which time this client sends something.
+    pub heartbeat: Duration,
+    /// Within which time the gate does.
+    pub gate_heartbeat: Duration,
     /// Whether it is the session of the connection before: nothing was lost.
     pub resumed: bool,
+    /// Where it is: packets that were written again, because the gate had not taken them.
+    pub written_again: usize,
     /// Where that session was asked for and this is another: why.
     pub refused: Option<NotResumed>,
     /// Whether, and for how long, it can be resumed in its turn.

@@ -110,7 +110,7 @@ async fn a_lost_connection_is_resumed_and_nothing_is_lost_or_repeated() {
             State::Open(open) => format!("open {}", open.resumed),
             State::Connecting { attempt } => format!("connecting {attempt}"),
             State::Waiting { delay, why } => {
-                assert!(delay <= BASE && why.cause == Cause::Gate, "{delay:?} {why}");
+                assert!(delay <= BASE && why.cause == Cause::Lost, "{delay:?} {why}");
                 "waiting".into()
             }
             other => panic!("{other:?}"),
@@ -468,6 +468,36 @@ async fn a_frame_that_the_new_gate_does_not_take() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_cut_on_purpose_is_resumed() {
+    let (client, mut gate, mut conn) = open(|b| b).await;
+    client.send("svc/tell", "1").await.unwrap();
+    conn.expect(&["svc/tell 1"]).await;
+    settle().await;
+    assert_eq!(
+        (client.stats().unacknowledged, client.stats().waiting),
+        (1, 0)
+    );
+    let mut states = client.states();
+    client.cut();
+    assert!(matches!(states.recv().await, Some(State::Open(_))));
+    let Some(State::Waiting { why, .. }) = states.recv().await else {
+        panic!("not lost");
+    };
+    assert_eq!(why.cause, Cause::Lost);
+    // There is nothing to cut: the next connection is not.
+    client.cut();
+    client.send("svc/tell", "2").await.unwrap();
+    assert_eq!(client.stats().waiting, 1);
+    let mut conn = gate.resume("t1", 0, 0, "t2").await;
+    conn.expect(&["svc/tell 1", "svc/tell 2"]).await;
+    let State::Open(opened) = client.state() else {
+        panic!("not open");
+    };
+    assert!(opened.resumed);
+    assert_eq!((opened.version, opened.written_again), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_single_stream_is_all_there_is() {
     let (ours, theirs) = tokio::io::duplex(4096);
     let connecting = tokio::spawn(Client::builder("tcp://gate:1").connect_over(ours));
@@ -480,5 +510,5 @@ async fn a_single_stream_is_all_there_is() {
     conn.expect(&["svc/tell"]).await;
     drop(conn);
     let closed = client.closed().await;
-    assert_eq!((closed.cause, closed.unsent), (Cause::Gate, 1));
+    assert_eq!((closed.cause, closed.unsent), (Cause::Lost, 1));
 }

@@ -187,7 +187,11 @@ pub struct GateLimits {
     /// sends are refused, clients for whom much waits are not read, and the connections
     /// that hold most are closed. 1 GiB.
     pub memory_budget: u64,
-    /// How long stopping may take in all. 10 s.
+    /// How long clients are served on once the gate is told to stop: those of the extended
+    /// protocol are told so (`$drain`), and connect elsewhere meanwhile. New ones are not
+    /// taken. `None`: stopping begins at once.
+    pub drain_wait: Option<Duration>,
+    /// How long stopping may take in all, once what is drained has gone. 10 s.
     pub shutdown_timeout: Duration,
     /// How long one operation of the store may take. 5 s.
     pub store_timeout: Duration,
@@ -210,6 +214,7 @@ impl Default for GateLimits {
             max_connections: 100_000,
             max_connections_per_address: 1_000,
             memory_budget: 1024 * 1024 * 1024,
+            drain_wait: None,
             shutdown_timeout: Duration::from_secs(10),
             store_timeout: Duration::from_secs(5),
             max_dormant: 100_000,
@@ -249,6 +254,7 @@ impl GateLimits {
             }
         }
         for (name, value) in [
+            ("drain_wait", self.drain_wait.unwrap_or(MAX_TIME)),
             ("shutdown_timeout", self.shutdown_timeout),
             ("store_timeout", self.store_timeout),
         ] {

@@ -68,17 +68,45 @@ Examples:
 
 const CONNECT_AFTER_HELP: &str = "\
 Without -e, commands are read from standard input: edited, with completion and history, where
-that is a terminal. help lists them. Results go to standard output, what went wrong to
-standard error; with --json all goes to standard output.
+that is a terminal. help lists them. Results go to standard output, what went wrong and what
+happens to the connection to standard error; with --json all goes to standard output.
 
-Exit codes: 0 done, 1 a command of a script failed, 2 wrong usage, 3 cannot connect,
-4 closed by the gate or lost.
+The extended protocol tells errors and reasons, and lets a session outlive its connection: one
+that is lost is made again, on a terminal and with --reconnect, and the session goes on where
+the gate still has it. A gate that invites nobody back (close codes from 4500) is not asked
+again. Scripts end with their connection, and their session with it, unless --reconnect says
+otherwise; requests then wait for the next connection, up to --timeout.
+
+With --json each line is an object, and its \"event\" one of:
+  answer      to a request: topic, encoding (json, text or base64), body, elapsed_ms
+  push        topic, encoding, body; error: which packet was not served, code, name, message
+  failed      a command: topic, error (kind, code, name, message), elapsed_ms
+  missed      packets: so many came faster than they were shown
+  gap         packets that the gate left out; reason: replaced, dropped or too-large
+  open        a connection: protocol; extended also version, gate, session, user, resumed,
+              refused (code, name, text: why not resumed), resume_window_ms, written_again,
+              client_heartbeat_ms, gate_heartbeat_ms
+  waiting     none: cause, code, name, text, may_reconnect, unsent, and delay_ms to the next
+  connecting  attempt
+  draining    the gate is going to close: deadline_ms, retry_after_ms
+  not-resumable    the session ends with its connection from now on: refused
+  outcome-unknown  a packet sent in a session that is gone: topic
+  too-large   a packet that fits no frame of the new gate: topic, message
+  state       answers state: state (open, waiting, ...) with the fields above, sent, received,
+              unacknowledged, queued
+  closed      the end: as waiting, without delay_ms
+open, waiting and connecting are told where connections are made again.
+
+Exit codes: 0 done, 1 a command of a script failed, 2 wrong usage, 3 cannot connect or not let
+in, 4 closed by the gate or lost.
 
 Examples:
   tidegate connect tcp://127.0.0.1:3653
   tidegate connect ws://127.0.0.1:3654/ -e 'echo/echo hello'
   tidegate connect wss://gate.example/ --ca ca.pem --token-file token
+  tidegate connect tls://gate.example:3653 --auth-file proof.json --reconnect
   tidegate connect tls://gate.example:3653 --cert me.pem --cert-key me.key
+  tidegate connect tcp://gate.example:3653 --protocol v1
   tidegate connect tcp://gate.example:3653 --cipher aes-cbc --key-file key
   tidegate connect tcp://127.0.0.1:3653 -e 'chat/login bob' -e 'wait-for chat/said 60'
   tidegate connect tcp://127.0.0.1:3653 --json < commands | jq .body";

@@ -5,8 +5,9 @@
 //! - [`command`], [`body`]: what may be typed.
 //! - [`console`]: where lines come from and where output goes; on a terminal the [`editor`]
 //!   with its [`completion`] and [`history`].
-//! - [`screen`]: what is shown: [`show`] to people, [`report`] to scripts. [`escape`] makes
-//!   other people's text harmless, [`json`] makes theirs readable.
+//! - [`happenings`]: what becomes of the connection.
+//! - [`screen`]: what is shown: [`show`] and [`words`] to people, [`report`] to scripts.
+//!   [`escape`] makes other people's text harmless, [`json`] makes theirs readable.
 
 mod body;
 mod command;
@@ -14,6 +15,7 @@ mod completion;
 mod console;
 mod editor;
 mod escape;
+mod happenings;
 mod history;
 mod json;
 mod options;
@@ -21,16 +23,18 @@ mod report;
 mod screen;
 mod session;
 mod show;
+mod words;
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use tidegate_client::ErrorKind;
+use tidegate_client::State;
 
 use command::Command;
 use completion::Topics;
 use console::{Console, Output};
+use happenings::Happenings;
 pub(crate) use options::ConnectArgs;
 use screen::{Form, Screen};
 use session::{Session, Source, Stop};
@@ -49,20 +53,25 @@ pub(crate) async fn run(args: ConnectArgs) -> ExitCode {
             Err(e) => return fail(USAGE, &format!("{line}: {e}")),
         }
     }
-    let builder = match args.builder() {
+    let scripted = !args.execute.is_empty() || !io::stdin().is_terminal();
+    let (extended, reconnects) = (args.extended(), args.reconnects(scripted));
+    let builder = match args.builder(reconnects) {
         Ok(builder) => builder,
         Err(e) => return fail(USAGE, &e.to_string()),
     };
     let client = match builder.connect().await {
         Ok(client) => client,
         Err(e) => {
-            let code = match e.kind() {
-                ErrorKind::InvalidUrl | ErrorKind::InvalidOption | ErrorKind::InvalidTopic => USAGE,
-                _ => CANNOT_CONNECT,
+            let code = match words::is_usage(&e) {
+                true => USAGE,
+                false => CANNOT_CONNECT,
             };
-            return fail(code, &format!("{}: {e}", args.url));
+            let text = format!("{}: {}", args.url, words::error(&e));
+            return fail(code, &hinted(text, words::hint(&e, extended)));
         }
     };
+    // From the beginning on.
+    let happenings = Happenings::of(&client);
     let topics = Topics::default();
     let (source, output, remark) = if args.execute.is_empty() {
         match Console::open(&topics, !args.no_history) {
@@ -72,16 +81,25 @@ pub(crate) async fn run(args: ConnectArgs) -> ExitCode {
     } else {
         (Source::Script(script), Output::Plain, None)
     };
-    let scripted = !args.execute.is_empty() || !io::stdin().is_terminal();
     let mut session = Session {
         pushes: client.pushes(),
+        happenings,
         client,
+        greeting: match scripted {
+            true => format!("connected to {}", args.url),
+            false => format!("connected to {}; help tells what can be typed", args.url),
+        },
+        reconnects,
+        tells_states: !scripted || reconnects,
+        stop: None,
+        connected: false,
         screen: Screen {
             output,
             form: match args.json {
                 true => Form::Json,
                 false => Form::human(args.compact, args.full),
             },
+            extended,
         },
         topics,
         watch: Some(String::new()),
@@ -90,17 +108,20 @@ pub(crate) async fn run(args: ConnectArgs) -> ExitCode {
         timeout: args.timeout,
         failed: false,
     };
-    if !scripted {
-        let hello = format!("connected to {}; help tells what can be typed", args.url);
-        session.screen.remark(&hello);
-    }
     if let Some(remark) = remark {
         session.screen.remark(&remark);
     }
     let mut ended = session.run(source).await;
     if ended.is_ok() {
-        session.client.close().await;
-        ended = session.show_arrived().map_err(Stop::Output);
+        if extended && !matches!(session.client.state(), State::Open(_) | State::Closed(_)) {
+            let text = "there is no connection to say goodbye on: the gate may keep the session";
+            session.screen.remark(text);
+        }
+        let closed = session.client.close().await;
+        ended = session.show_last().map_err(Stop::Output);
+        if extended && closed.unsent > 0 && ended.is_ok() {
+            ended = Err(Stop::Closed(closed));
+        }
     }
     let done = u8::from(scripted && session.failed) * FAILED;
     let code = match ended {
@@ -108,6 +129,14 @@ pub(crate) async fn run(args: ConnectArgs) -> ExitCode {
         Err(Stop::Closed(closed)) => {
             // Whether it can be told or not.
             let _ = session.screen.closed(&closed);
+            let heard = session.client.stats().received > 0;
+            if let Some(hint) = words::hint_of_end(&closed, extended, heard) {
+                session.screen.remark(hint);
+            }
+            CLOSED
+        }
+        Err(Stop::Left) => {
+            session.screen.remark("the gate is going to close: left it");
             CLOSED
         }
         // Whoever read has seen enough.
@@ -123,6 +152,13 @@ pub(crate) async fn run(args: ConnectArgs) -> ExitCode {
     };
     session.screen.output.finish().await;
     ExitCode::from(code)
+}
+
+fn hinted(text: String, hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("{text}; {hint}"),
+        None => text,
+    }
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {

@@ -153,8 +153,9 @@ and type, in turn:
   chat/join tea                        chat/who
   chat/say nobody here?                chat/join tea
 
-Type help there for more. Clients speak the plain version 1 protocol; where it has no word
-for an error, the demo sends a packet of its error topic.
+Type help there for more; cut loses the connection, and the session goes on with the next.
+Both listeners speak the extended protocol and version 1; where that has no word for an error,
+the demo sends a packet of its error topic.
 
 A client without Tidegate:
 

@@ -141,7 +141,8 @@ pub(crate) async fn until_signal<T>(
         tracing::warn!(signal = by, "stop cut short");
         process::exit(1);
     });
-    let deadline = gate.gate().limits().shutdown_timeout + OVERTIME;
+    let limits = gate.gate().limits();
+    let deadline = limits.drain_wait.unwrap_or_default() + limits.shutdown_timeout + OVERTIME;
     if let Some(manager) = &manager {
         manager.stopping(deadline);
     }

@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::hostile::{Hostile, canaries};
 use support::server::{Scratch, Server, run, run_with, tidegate};
 use support::{Gate, frame};
@@ -71,7 +71,15 @@ fn exit_codes() {
         (&[url, "-e", "echo/echo hex:0"], 2),
         (&[url, "-e", "echo/echo {"], 2),
         (&[url, "--timeout", "0"], 2),
-        (&[url, "--token", "x"], 2),
+        (&[url, "--protocol", "v1", "--token", "x"], 2),
+        (&[url, "--protocol", "v1", "--auth", "x"], 2),
+        (&[url, "--protocol", "v1", "--reconnect"], 2),
+        (&[url, "--reconnect", "--no-reconnect"], 2),
+        (&[url, "--token", "x", "--auth", "y"], 2),
+        (&[url, "--auth-file", "/nonexistent"], 2),
+        (&[url, "--token", "not looked at here"], 0),
+        (&[url, "--protocol", "v1", "-e", "cut"], 1),
+        (&[url, "-e", "cut", "-e", "wait 600"], 4),
         (&[url, "--ca", "/nonexistent"], 2),
         (&["ws://127.0.0.1:1/", "--server-name", "x"], 2),
         (&["tls://127.0.0.1:1", "--ca", "/nonexistent"], 2),
@@ -313,12 +321,14 @@ fn wait_for_finds_what_came_and_what_comes_each_once() {
     assert!(waits.wait().unwrap().success());
 }
 
+/// What a terminal or a reader could be fooled with, apart from our own line ends.
+fn is_dangerous(c: char) -> bool {
+    c != '\n' && (c.is_control() || canaries().contains(c) && !c.is_ascii())
+}
+
 #[test]
 fn nothing_that_a_gate_sends_is_printed_as_it_is() {
     let gate = Hostile::start();
-    // What a terminal or a reader could be fooled with, apart from our own line ends.
-    let dangerous =
-        |c: char| c != '\n' && (c.is_control() || canaries().contains(c) && !c.is_ascii());
     for form in [&[][..], &["--full"], &["--compact"], &["--json"]] {
         let commands = [
             "-e",
@@ -330,10 +340,11 @@ fn nothing_that_a_gate_sends_is_printed_as_it_is() {
             "-e",
             "wait 600",
         ];
-        let ended = run(&[&["connect", &gate.url], form, &commands].concat());
+        let v1 = ["connect", &gate.url, "--protocol", "v1"];
+        let ended = run(&[&v1[..], form, &commands].concat());
         assert_eq!(ended.code, Some(4), "{}", ended.stderr);
         let shown = format!("{}{}", ended.stdout, ended.stderr);
-        assert!(!shown.contains(dangerous), "{form:?}: {shown:?}");
+        assert!(!shown.contains(is_dangerous), "{form:?}: {shown:?}");
         assert!(!shown.contains("\n<< fake"), "{form:?}: {shown}");
         if form == ["--json"] {
             let events = objects(&ended.stdout);
@@ -347,16 +358,18 @@ fn nothing_that_a_gate_sends_is_printed_as_it_is() {
         }
     }
     // A topic with control characters is none: the connection ends.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("tcp://{}", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        let mut stream = listener.accept().unwrap().0;
-        stream.write_all(&frame("a\x1b[2Jb", b"")).unwrap();
-        let _ = stream.read(&mut [0; 1]);
-    });
-    let ended = run(&["connect", &url, "-e", "wait 600"]);
-    assert_eq!(ended.code, Some(4));
-    assert!(!ended.stderr.contains('\x1b'), "{}", ended.stderr);
+    for (protocol, code) in [("v1", 4), ("extended", 3)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("tcp://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            stream.write_all(&frame("a\x1b[2Jb", b"")).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let ended = run(&["connect", &url, "--protocol", protocol, "-e", "wait 600"]);
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        assert!(!ended.stderr.contains('\x1b'), "{}", ended.stderr);
+    }
     // What it is called with is other people's text too.
     let ended = run(&["connect", "tcp://\x1b[2J\u{202e}", "-e", "wait 1"]);
     assert!(
@@ -364,6 +377,68 @@ fn nothing_that_a_gate_sends_is_printed_as_it_is() {
         "{}",
         ended.stderr
     );
+}
+
+/// The extended protocol has many more places for a text: each with all that is dangerous.
+#[test]
+fn nothing_that_a_gate_says_of_the_session_is_printed_as_it_is() {
+    let gate = Hostile::start();
+    for form in [&[][..], &["--compact"], &["--json"]] {
+        let commands = [
+            "send hang-up",
+            "a/b x",
+            "state",
+            "send one/way",
+            "wait-for error",
+            "send bye",
+            "wait 600",
+        ];
+        let commands = commands.iter().flat_map(|command| ["-e", command]);
+        let commands: Vec<_> = commands.collect();
+        let ended = run(&[&["connect", &gate.url, "--reconnect"], form, &commands].concat());
+        assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+        let shown = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(!shown.contains(is_dangerous), "{form:?}: {shown:?}");
+        assert!(!shown.contains("\n<< fake"), "{form:?}: {shown}");
+        if form == ["--json"] {
+            let events = objects(&ended.stdout);
+            let has = |name: &str, key: &str, value: Value| {
+                let found = events.iter().any(|e| e["event"] == name && e[key] == value);
+                assert!(found, "{name}: {}", ended.stdout);
+            };
+            let said = |code: u16| json!({ "code": code, "text": canaries() });
+            has("open", "gate", canaries().into());
+            has("state", "session", canaries().into());
+            has("gap", "packets", 3.into());
+            has("gap", "reason", "dropped".into());
+            has("draining", "deadline_ms", 3_600_000.into());
+            has("closed", "text", canaries().into());
+            has("closed", "may_reconnect", false.into());
+            for (event, name, mut refused) in [
+                ("open", "Expired", said(2)),
+                ("not-resumable", "Overflowed", said(3)),
+            ] {
+                refused["name"] = name.into();
+                has(event, "refused", refused);
+            }
+            continue;
+        }
+        for words in [
+            "extended protocol 1, gate \\u{1b}]0;canary",
+            "session \\u{1b}]0;canary",
+            "of user \\u{1b}]0;canary",
+            "connection lost: it ended without a close frame; trying again in ",
+            "connected again, not resumed: \\u{1b}",
+            " (2 Expired)\nnew session",
+            "3 packets of the gate will not come: dropped, there was no room for more\n",
+            "cannot be resumed any more: \\u{1b}",
+            "the gate is going to close within 3600 s",
+            "!! one/way: \\u{1b}",
+            "(4504 Kicked); connecting again does not help",
+        ] {
+            assert!(shown.contains(words), "{words}\n{shown}");
+        }
+    }
 }
 
 #[test]

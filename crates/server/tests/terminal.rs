@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use support::Gate;
 use support::hostile::{CANARIES, Hostile};
+use support::proxy::Proxy;
 use support::server::{Scratch, run};
 use support::terminal::Terminal;
 
@@ -85,7 +86,14 @@ fn what_arrives_while_typing_leaves_the_line_alone() {
     assert_eq!(typed.trim(), format!("> {long}").trim(), "{screen}");
     // The first line is the key that began it all.
     for line in &lines[1..prompt] {
-        let whole = ["> ", "<< chat/", "<- chat/", "connected to "];
+        let whole = [
+            "> ",
+            "<< chat/",
+            "<- chat/",
+            "connected to ",
+            "extended protocol 1",
+            "session ",
+        ];
         assert!(
             whole.iter().any(|w| line.starts_with(w)),
             "{line}:\n{screen}"
@@ -192,10 +200,12 @@ fn nothing_that_a_gate_sends_does_anything_to_the_terminal() {
     terminal.key("C-u");
     terminal.enters("send bye");
     let screen = terminal.ends_with(4);
-    assert!(
-        screen.contains("closed by the gate: \\u{1b}[2J\\u{202e}\\u{200b} (4504 Kicked)"),
-        "{screen}"
-    );
+    for shown in [
+        "closed by the gate: \\u{1b}]0;canary",
+        "(4504 Kicked); connecting again does not help",
+    ] {
+        assert!(screen.contains(shown), "{screen}");
+    }
     let raw = terminal.raw();
     for canary in CANARIES {
         let found = raw.windows(canary.len()).any(|w| w == canary.as_bytes());
@@ -212,11 +222,54 @@ fn nothing_that_a_gate_sends_does_anything_to_the_terminal() {
 #[test]
 fn a_gate_that_goes_gives_the_terminal_back() {
     let (gate, files) = (Gate::start(&[]), Scratch::new());
-    let terminal = Terminal::connect(&files, "gone", &[&gate.ws_url]);
+    let terminal = Terminal::connect(&files, "gone", &[&gate.ws_url, "--no-reconnect"]);
     terminal.sees_last(">");
     terminal.types("half a li");
     gate.terminate();
     let screen = terminal.ends_with(4);
     let why = "closed by the gate: the gate is shutting down (4000 Shutdown)";
     assert!(screen.contains(why), "{screen}");
+}
+
+/// What people see when their network goes and comes back while they type.
+#[test]
+fn a_connection_that_is_lost_and_found_leaves_the_line_alone() {
+    let (gate, files) = (Gate::start(&[]), Scratch::new());
+    let address = gate.tcp_address().parse().unwrap();
+    let proxy = Proxy::before(address);
+    let terminal = Terminal::connect(&files, "lost", &[&proxy.tcp_url()]);
+    terminal.sees_last(">");
+    terminal.enters("chat/login ada");
+    let screen = terminal.sees_text("<- chat/login/1");
+    let (_, session) = screen.split_once("\nsession ").unwrap();
+    let session = session.split(' ').next().unwrap().to_owned();
+    terminal.types("chat/say half a li");
+    proxy.down();
+    terminal.sees_text("connection lost: it ended without a $close; trying again in ");
+    let tell = "chat/tell ada meanwhile";
+    let bob = ["connect", &gate.tcp_url, "-e", "chat/login bob", "-e", tell];
+    assert_eq!(run(&bob).code, Some(0));
+    proxy.up(address);
+    terminal.sees_text("\"text\": \"meanwhile\"");
+    let screen = terminal.sees_last("> chat/say half a li");
+    let resumed = format!("\nresumed: session {session} goes on; ");
+    let (before, after) = screen.split_once(&resumed).unwrap();
+    assert!(!before.contains("meanwhile"), "{screen}");
+    assert!(after.contains("meanwhile"), "{screen}");
+    terminal.enters("ne");
+    terminal.sees_text("<- chat/say/2");
+    for (typed, completed) in [("cu", "> cut"), ("sta", "> state")] {
+        terminal.types(typed);
+        terminal.key("Tab");
+        terminal.sees_last(completed);
+        terminal.key("Enter");
+    }
+    terminal.sees_text("not acknowledged ");
+    terminal.sees("resumed again", |s| s.matches(&resumed).count() == 2);
+    terminal.enters("bye");
+    terminal.ends_with(0);
+    let screen = terminal.screen();
+    if std::env::var_os("TIDEGATE_TEST_SHOW").is_some() {
+        println!("{screen}");
+    }
 }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tidegate_protocol::extended::{GateControl, Heartbeat, Welcome, Welcomed};
 use tidegate_protocol::{Packet, V1};
 use tokio::time::{Instant, timeout};
@@ -110,9 +111,11 @@ impl Task {
         })?;
         // The first packet: it tells the gate that the new token has arrived.
         let mut written = link.queue(&self.session.confirm(), &self.shared);
+        let mut written_again = 0;
         let refused = match welcomed {
             Welcomed::Resumed { again } => {
-                for packet in again.into_iter().skip(1) {
+                written_again = again.len();
+                for packet in again {
                     // All of them are noted, even if the connection is lost again by now.
                     self.session.write(&packet);
                     written = written.and_then(|()| link.queue(&packet, &self.shared));
@@ -130,11 +133,17 @@ impl Task {
         let max_frame = usize::try_from(welcome.max_packet).unwrap_or(usize::MAX);
         let max_frame = max_frame.min(V1::MAX_FRAME);
         self.shared.max_frame.store(max_frame, Relaxed);
+        // Cutting was meant for the connection before.
+        let _ = self.shared.cut.notified().now_or_never();
         self.shared.happenings.set(State::Open(Opened {
             gate: welcome.gate.clone(),
             session: welcome.session.clone(),
             user: welcome.user.clone(),
+            version: welcome.version,
+            heartbeat: named(welcome.heartbeat.client_ms),
+            gate_heartbeat: named(welcome.heartbeat.gate_ms),
             resumed: welcome.resumed,
+            written_again,
             refused: refused.map(NotResumed::from),
             resumable: welcome.resume.as_ref().map(|r| named(r.window_ms)),
         }));

@@ -73,8 +73,16 @@ impl Ending {
         }
     }
 
-    /// The transport ended; a WebSocket may have said why.
-    pub(super) fn transport(closed: Closed) -> Self {
+    /// The transport ended; a WebSocket may have said why. A gate that closes says so first:
+    /// an end without a word is the network's, however orderly it looks.
+    pub(super) fn transport(mut closed: Closed) -> Self {
+        if closed.cause == Cause::Gate && closed.code.is_none() {
+            closed = Closed {
+                cause: Cause::Lost,
+                text: "it ended without a $close".to_owned(),
+                ..closed
+            };
+        }
         let next = match closed.code {
             Some(code) if !invites(code) => Next::Stop,
             _ => Next::Later(None),
@@ -114,6 +122,16 @@ mod tests {
         for code in [1002, 1003, 1007, 1008, 1009, 4500, 4504, 4700, 4999] {
             assert!(!invites(code), "{code}");
         }
+    }
+
+    #[test]
+    fn an_end_without_a_word_is_no_close_of_the_gate() {
+        let mut closed = Closed::new(Cause::Gate, "");
+        let silent = Ending::transport(closed.clone());
+        assert_eq!(silent.closed.cause, Cause::Lost);
+        assert_eq!(silent.next, Next::Later(None));
+        closed.code = Some(4504);
+        assert_eq!(Ending::transport(closed).closed.cause, Cause::Gate);
     }
 
     #[test]

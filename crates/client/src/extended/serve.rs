@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tidegate_protocol::Packet;
@@ -138,6 +139,11 @@ impl Task {
         };
         loop {
             self.write_queued(&mut course, link);
+            let unacknowledged = self.session.unacknowledged().0 as u64;
+            shared
+                .counters
+                .unacknowledged
+                .store(unacknowledged, Relaxed);
             let is_open = matches!(course.phase, Phase::Open);
             let room = is_open && self.has_room(link);
             let (ack_at, speak_at, silent_at) = match is_open && link.queued < HIGH_WATER {
@@ -174,6 +180,9 @@ impl Task {
                     shared.outbox.close();
                     let deadline = Instant::now() + self.dialer.plan.settings.close_timeout;
                     course.phase = Phase::Closing { deadline, said: false };
+                }
+                () = shared.cut.notified(), if is_open => {
+                    return Ending::transport(Closed::new(Cause::Lost, "cut by this client"));
                 }
                 () = at(ack_at) => self.acknowledge(&mut course, link),
                 () = at(speak_at) => {

@@ -121,9 +121,7 @@ impl Connection {
         ) {
             return;
         }
-        let (from, to) = RETRY_AFTER;
-        let close = Close::new(reason, Some(rand::random_range(from..=to)));
-        self.write_control(&GateControl::Close(close));
+        self.write_control(&last_word(reason));
     }
 
     // --- the session stays
@@ -147,6 +145,13 @@ impl Connection {
             });
         }
     }
+}
+
+/// What a client is told for whom the gate closes.
+pub(crate) fn last_word(reason: CloseReason) -> GateControl {
+    let (from, to) = RETRY_AFTER;
+    let close = Close::new(reason, Some(rand::random_range(from..=to)));
+    GateControl::Close(close)
 }
 
 /// Whether a client whose connection ends so may come back for its session.

@@ -184,7 +184,9 @@ impl Connection {
         if !early.is_empty() {
             let counters = &connection.at.shard.counters;
             counters.bytes_in.add(early.len() as u64);
+            connection.charge(early.len());
             connection.kept().input = early;
+            connection.account();
         }
         connection
     }

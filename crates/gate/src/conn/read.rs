@@ -78,9 +78,7 @@ impl Connection {
         self.last_read = self.now();
         self.pinged = false;
         self.at.shard.counters.bytes_in.add(bytes.len() as u64);
-        if self.at.endpoint.limits.byte_rate.is_some() {
-            self.buckets()[1].take(bytes.len() as u32);
-        }
+        self.charge(bytes.len());
         let kept = self.kept.as_deref_mut();
         if let Some(kept) = kept.filter(|kept| !kept.input.is_empty()) {
             // The rest of a frame that has begun.
@@ -98,6 +96,13 @@ impl Connection {
                 self.after_read()
             }
             Err(step) => step,
+        }
+    }
+
+    /// Charges the client for bytes that came.
+    pub(super) fn charge(&mut self, bytes: usize) {
+        if self.at.endpoint.limits.byte_rate.is_some() {
+            self.buckets()[1].take(bytes as u32);
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tidegate_protocol::{CloseReason, ErrorCode, GateId, GroupName, Packet, SessionId, UserId};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admission::Admission;
@@ -78,6 +79,9 @@ pub(crate) struct GateInner {
     pub(crate) ending: Ending,
     ready: AtomicBool,
     stop_by: OnceLock<Instant>,
+    /// Wakes connections in set-up that wait for their clients, again and again while the
+    /// gate stops.
+    pub(crate) stopping: Notify,
 }
 
 impl GateInner {

@@ -1,5 +1,6 @@
 //! How a gate runs and stops.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use tidegate_protocol::CloseReason;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::{Ending, Gate, GateInner};
 use crate::accept::{self, accept};
 use crate::admission::Admission;
 use crate::budget::Budget;
-use crate::bus::{GateInfo, Registration};
+use crate::bus::{Connected, GateInfo, Registration};
 use crate::busy::Parting;
 use crate::clock::Clock;
 use crate::dormant::Dormant;
@@ -53,6 +54,8 @@ pub struct RunningGate {
     listeners: Vec<(Arc<str>, Local)>,
     /// Of Unix-domain listeners, removed when they close.
     files: Vec<SocketFile>,
+    /// One for each listener.
+    acceptors: Vec<AbortHandle>,
     tasks: Vec<AbortHandle>,
     services: Vec<RunningService>,
     registration: Option<Registration>,
@@ -106,11 +109,13 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         ending: Ending::default(),
         ready: AtomicBool::new(false),
         stop_by: OnceLock::new(),
+        stopping: Notify::new(),
     }));
     let mut running = RunningGate {
         gate,
         listeners: Vec::new(),
         files: Vec::new(),
+        acceptors: Vec::new(),
         tasks: Vec::new(),
         services: Vec::new(),
         registration: None,
@@ -143,10 +148,9 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         running.listeners.push((endpoint.name.clone(), bound.local));
         running.files.extend(bound.file);
         let shard = inner.shards[i % inner.shards.len()].clone();
-        running.spawn(
-            &shard.handle(),
-            accept(inner.clone(), bound.socket, endpoint),
-        );
+        let accepting = accept(inner.clone(), bound.socket, endpoint);
+        let task = shard.handle().spawn(accepting);
+        running.acceptors.push(task.abort_handle());
     }
     inner.ready.store(true, Ordering::Release);
     Ok(running)
@@ -239,6 +243,31 @@ async fn keep_house(gate: Arc<GateInner>) {
     }
 }
 
+/// Tells clients that the gate is going to close, and serves them until they have gone, or
+/// the time is over. Who is dormant cannot come back here and is not waited for.
+async fn drain(gate: &GateInner, wait: Duration) {
+    let until = Instant::now() + wait;
+    let attached = || {
+        let all = gate.sessions.all();
+        all.filter(|s| s.connected() == Connected::Attached).count()
+    };
+    tracing::info!(sessions = attached(), ?wait, "draining");
+    let mut told = HashSet::new();
+    loop {
+        // Again and again: a connection in set-up becomes a session meanwhile.
+        for session in gate.sessions.all() {
+            if told.insert(session.id()) {
+                session.tell_drain(until - Instant::now());
+            }
+        }
+        let gone = attached() == 0 && gate.admission.connections() == 0;
+        if gone || Instant::now() >= until {
+            return;
+        }
+        tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
 impl RunningGate {
     /// The gate's handle.
     pub fn gate(&self) -> &Gate {
@@ -283,19 +312,23 @@ impl RunningGate {
         Ok(())
     }
 
-    /// Stops in order: not ready, listeners closed, calls under way finished, queues
-    /// flushed, clients told, services drained; all within the shutdown timeout, which
-    /// no client can stretch.
+    /// Stops in order: not ready, listeners closed, clients drained where that is wished;
+    /// then calls under way finished, queues flushed, clients told, services drained; all
+    /// within the shutdown timeout, which no client can stretch.
     pub async fn stop(mut self) {
         let inner = self.gate.0.clone();
+        inner.ready.store(false, Ordering::Release);
+        self.close_listeners();
+        if let Some(wait) = inner.limits.drain_wait {
+            drain(&inner, wait).await;
+        }
         let began = Instant::now();
         let timeout = inner.limits.shutdown_timeout;
         let clients_by = began + timeout - timeout / FOR_SERVICES;
         // Set once: this consumes the gate.
         let _ = inner.stop_by.set(clients_by);
-        inner.ready.store(false, Ordering::Release);
         tracing::info!(sessions = inner.sessions.len(), "stopping");
-        self.close_listeners();
+        self.end_tasks();
         // Again and again: a connection in set-up becomes a session meanwhile. One that
         // does not was promised nothing.
         loop {
@@ -304,6 +337,7 @@ impl RunningGate {
             if told && set_up {
                 break;
             }
+            inner.stopping.notify_waiters();
             for session in inner.sessions.all() {
                 session.close_after_calls(CloseReason::Shutdown);
             }
@@ -326,6 +360,12 @@ impl RunningGate {
 
     fn close_listeners(&mut self) {
         self.files.clear();
+        for acceptor in self.acceptors.drain(..) {
+            acceptor.abort();
+        }
+    }
+
+    fn end_tasks(&mut self) {
         for task in self.tasks.drain(..) {
             task.abort();
         }
@@ -339,6 +379,7 @@ impl RunningGate {
 impl Drop for RunningGate {
     fn drop(&mut self) {
         self.close_listeners();
+        self.end_tasks();
         for (stop, thread) in self.threads.drain(..) {
             drop(stop);
             // Its panic, if it had one, has been reported when it happened.

@@ -126,7 +126,7 @@ metrics! {
         "Clients that came back for a session that they did not get";
 
     MEMORY_USED = Gauge "tidegate_memory_used_bytes" []
-        "Bytes of the byte budget in use: outbound queues and partial frames, within 4 KiB for each session";
+        "Bytes of the byte budget in use: outbound queues, packets kept for clients to come back, partial frames; within 4 KiB for each session";
     MEMORY_LIMIT = Gauge "tidegate_memory_limit_bytes" []
         "The byte budget (gate.memory_budget)";
     MEMORY_SHEDS = Counter "tidegate_memory_sheds_total" []

@@ -2,11 +2,15 @@
 //! client comes back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidegate_protocol::extended::{Heartbeat, ResumeRefusal, ResumeRequest, TokenHash};
+use tidegate_protocol::extended::{
+    Drain, GateControl, Heartbeat, ResumeRefusal, ResumeRequest, TokenHash,
+};
 use tidegate_protocol::{CloseReason, ErrorCode, SessionId, UserId};
 
 use super::extended::Resumed;
+use super::flow::Phase;
 use super::{Attachment, LocalSession};
 use crate::bus::{Event, EventTarget};
 use crate::clock::Tick;
@@ -131,6 +135,20 @@ impl GateInner {
 }
 
 impl LocalSession {
+    /// Tells a client of the extended protocol that the gate is going to close. Each is told
+    /// to wait for another time, up to half of it, so that they do not all leave at once.
+    pub(crate) fn tell_drain(&self, until: Duration) {
+        let deadline_ms = until.as_millis() as u64;
+        let drain = Drain {
+            deadline_ms,
+            retry_after_ms: rand::random_range(0..=deadline_ms / 2),
+        };
+        let mut flow = self.core().flow.lock();
+        if flow.is_extended() && flow.phase == Phase::Open && !flow.is_dormant() {
+            flow.control(GateControl::Drain(drain).packet());
+        }
+    }
+
     fn take_up(
         &self,
         claim: &Claim<'_>,

@@ -1,11 +1,14 @@
 //! Which protocol a client speaks: its first packet tells.
 
-use std::io;
+use std::mem::take;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_protocol::extended::{
-    GateControl, HELLO, Hello, Offer, RESUME, Refused, ResumeRefusal, Resumption, Terms, Welcome,
+    GateControl, HELLO, Hello, MAX_HELLO, Offer, RESUME, Refused, ResumeRefusal, Resumption, Terms,
+    Welcome,
 };
 use tidegate_protocol::ws::encode_pong;
 use tidegate_protocol::{CloseReason, Packet, SessionId, UserId};
@@ -14,8 +17,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Setup;
 use crate::conn::wire::{Item, Wire};
+use crate::gate::GateInner;
 use crate::hooks::Identity;
-use crate::listener::Protocol;
+use crate::listener::{Endpoint, Protocol};
 use crate::session::LocalSession;
 use crate::session::extended::{Extended, Retention};
 use crate::session::resume::Claim;
@@ -65,10 +69,16 @@ impl Setup {
             Protocol::Any => (Instant::now() + endpoint.limits.hello_wait).min(self.deadline),
             Protocol::Extended => self.deadline,
         };
-        let mut seen = Seen::new(Wire::new(endpoint), early);
-        let found = timeout_at(wait, seen.first_packet(self, io)).await;
+        let mut seen = Seen::new(self.gate.clone(), Wire::new(endpoint), early);
+        let found = tokio::select! {
+            biased;
+            found = timeout_at(wait, seen.first_packet(endpoint, io)) => found,
+            () = self.gate.stopping.notified() => {
+                return Err((CloseReason::Shutdown, "before its first packet".to_owned()));
+            }
+        };
         let found = match found {
-            Ok(found) => found.map_err(|error| (CloseReason::ConnectionLost, error.to_string()))?,
+            Ok(found) => found?,
             Err(late) if Instant::now() >= self.deadline => {
                 return Err((CloseReason::SetupTimeout, late.to_string()));
             }
@@ -80,7 +90,9 @@ impl Setup {
             Some(packet) => Hello::read(&packet.body)
                 .map_err(|error| (CloseReason::ExtendedProtocol, error.to_string()))?,
             // Whatever came, version 1 has an answer to it.
-            None if endpoint.protocol == Protocol::Any => return Ok(First::V1(seen.bytes)),
+            None if endpoint.protocol == Protocol::Any => {
+                return Ok(First::V1(take(&mut seen.bytes)));
+            }
             None => {
                 let why = "the first packet is not $hello".to_owned();
                 return Err((CloseReason::ExtendedProtocol, why));
@@ -97,6 +109,11 @@ impl Setup {
             )
         };
         let terms = offer.answer(&hello).ok_or_else(no_version)?;
+        if !seen.pings.is_empty() {
+            self.at.shard.counters.pings.add(seen.pings.len() as u64);
+            let pongs = io.write_all(&seen.pongs()).await;
+            pongs.map_err(|error| (CloseReason::ConnectionLost, error.to_string()))?;
+        }
         let behind = seen.bytes.split_off(seen.done);
         Ok(First::Extended(Box::new(hello), terms, behind))
     }
@@ -286,65 +303,101 @@ impl Drop for Back {
     }
 }
 
-/// What has come of a client so far.
+/// What has come of a client so far. It counts against the gate's byte budget.
 struct Seen {
+    gate: Arc<GateInner>,
     wire: Wire,
-    /// All of it, but for pings that have been answered.
+    /// All of it.
     bytes: Vec<u8>,
-    /// A copy that the decoder reads, and may change.
+    /// A copy of what is not decoded yet: the decoder may change it.
     input: Vec<u8>,
     /// How much of `bytes` has been decoded.
     done: usize,
+    /// Payloads of the pings among it.
+    pings: Vec<Vec<u8>>,
+    /// What the budget has been told.
+    published: u32,
 }
 
 impl Seen {
-    fn new(wire: Wire, early: Vec<u8>) -> Self {
+    fn new(gate: Arc<GateInner>, wire: Wire, early: Vec<u8>) -> Self {
         Self {
+            gate,
             wire,
             input: early.clone(),
             bytes: early,
             done: 0,
+            pings: Vec::new(),
+            published: 0,
         }
     }
 
-    /// Reads up to the first packet. `None` if there is none that can be read: whoever
-    /// serves the client then finds out again why.
+    /// Reads up to the first packet. `None` if what comes is no `$hello`, or cannot be read:
+    /// whoever serves the client then finds out again why.
     async fn first_packet(
         &mut self,
-        setup: &Setup,
+        endpoint: &Endpoint,
         io: &mut Transport,
-    ) -> io::Result<Option<Packet>> {
-        let endpoint = &setup.at.endpoint;
+    ) -> Result<Option<Packet>, (CloseReason, String)> {
         let mut chunk = vec![0; endpoint.limits.read_buffer];
         loop {
             while !self.input.is_empty() {
-                let Ok((used, item)) = self.wire.next(endpoint, &mut self.input) else {
+                let next = || self.wire.next(endpoint, &mut self.input);
+                let Ok(next) = catch_unwind(AssertUnwindSafe(next)) else {
+                    return Err((CloseReason::Internal, "the codec panicked".to_owned()));
+                };
+                let Ok((used, item)) = next else {
                     return Ok(None);
                 };
                 self.input.drain(..used);
                 self.done += used;
                 match item {
                     Item::Packet(packet) => return Ok(Some(packet)),
-                    Item::Ping(payload) if !self.wire.in_progress() => {
-                        self.bytes.drain(..self.done);
-                        self.done = 0;
-                        let mut pong = Vec::new();
-                        encode_pong(&mut pong, &payload);
-                        io.write_all(&pong).await?;
-                        io.flush().await?;
-                    }
-                    Item::Ping(_) | Item::Quiet => {}
+                    Item::Ping(payload) => self.pings.push(payload),
+                    Item::Quiet => {}
                     Item::Close(_) => return Ok(None),
                     Item::Partial if used == 0 => break,
                     Item::Partial => {}
                 }
             }
-            let n = io.read(&mut chunk).await?;
+            if self.bytes.len() > MAX_HELLO {
+                return Ok(None);
+            }
+            self.account()?;
+            let n = io.read(&mut chunk).await;
+            let n = n.map_err(|error| (CloseReason::ConnectionLost, error.to_string()))?;
             if n == 0 {
                 return Ok(None);
             }
             self.bytes.extend_from_slice(&chunk[..n]);
             self.input.extend_from_slice(&chunk[..n]);
         }
+    }
+
+    /// Tells the budget what is held. Memory that is short is for those who have a session.
+    fn account(&mut self) -> Result<(), (CloseReason, String)> {
+        let held = self.bytes.len() + self.input.len() + self.wire.buffered();
+        let budget = &self.gate.budget;
+        budget.publish(&mut self.published, held as u32);
+        if self.published > 0 && budget.is_overrun() {
+            let why = "memory is short, and the first packet long".to_owned();
+            return Err((CloseReason::MemoryPressure, why));
+        }
+        Ok(())
+    }
+
+    /// The pongs to the pings that came before the first packet.
+    fn pongs(&self) -> Vec<u8> {
+        let mut pongs = Vec::new();
+        for payload in &self.pings {
+            encode_pong(&mut pongs, payload);
+        }
+        pongs
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        self.gate.budget.publish(&mut self.published, 0);
     }
 }

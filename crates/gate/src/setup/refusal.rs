@@ -3,7 +3,6 @@
 use std::io;
 
 use tidegate_protocol::CloseReason;
-use tidegate_protocol::extended::{Close, GateControl};
 use tidegate_protocol::proxy::ProxyError;
 use tidegate_protocol::ws::upgrade::UpgradeError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +12,7 @@ use super::Setup;
 use crate::accept::turned_away;
 use crate::busy;
 use crate::conn::Connection;
+use crate::conn::extended::last_word;
 use crate::conn::wire::Wire;
 use crate::stats::{Handshake, TurnedAway};
 use crate::transport::Transport;
@@ -96,7 +96,7 @@ impl Setup {
         let mut bye = Vec::new();
         if self.said_hello {
             let endpoint = &self.at.endpoint;
-            let close = GateControl::Close(Close::new(reason, None)).packet();
+            let close = last_word(reason).packet();
             Wire::new(endpoint).encode(&*endpoint.codec, &close, &mut bye);
         }
         if self.at.endpoint.ws.is_some() {

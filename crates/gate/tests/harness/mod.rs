@@ -15,7 +15,8 @@ use tidegate::bus::OpenTo::Guests;
 use tidegate::service::{Service, Session};
 use tidegate::store::{Store, StoreError};
 use tidegate::{
-    Gate, GateBuilder, Limits, Listener, LocalSession, Packet, RunningGate, Settings, Tcp, UserId,
+    Gate, GateBuilder, Limits, Listener, LocalSession, Packet, Protocol, RunningGate, Settings,
+    Tcp, UserId,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpStream;
@@ -39,12 +40,13 @@ pub(crate) fn echo(name: &str) -> Service {
 
 /// A client in memory, through a listener without a socket.
 pub(crate) fn connect(gate: &RunningGate) -> Client {
-    connect_with(gate, Tcp::bind("memory"), 64 * 1024)
+    connect_with(gate, Tcp::bind("memory").protocol(Protocol::V1), 64 * 1024)
 }
 
 /// The same with limits of its own.
 pub(crate) fn connect_limited(gate: &RunningGate, limits: Limits) -> Client {
-    connect_with(gate, Tcp::bind("memory").limits(limits), 64 * 1024)
+    let listener = Tcp::bind("memory").limits(limits);
+    connect_with(gate, listener.protocol(Protocol::V1), 64 * 1024)
 }
 
 /// The same where the gate's side is a pipe of `room` bytes.

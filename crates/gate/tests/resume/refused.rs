@@ -12,7 +12,7 @@ fn refusal(client: &Extended) -> Option<u16> {
     client.welcome.refused.as_ref().map(|refused| refused.code)
 }
 
-async fn lost(gate: &RunningGate, client: &mut Extended) {
+pub(super) async fn lost(gate: &RunningGate, client: &mut Extended) {
     client.cut();
     until("the gate sees the break", || {
         gate.gate()

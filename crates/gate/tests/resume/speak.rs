@@ -1,9 +1,10 @@
 //! `$hello`, heartbeats, errors, acknowledgements, goodbye, close.
 
 use tidegate::protocol::extended::*;
-use tidegate::{CloseReason, ErrorCode, Protocol};
+use tidegate::{CloseReason, ErrorCode, GateLimits, Protocol};
 use tokio::time::{Instant, sleep};
 
+use super::refused::lost;
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -235,4 +236,44 @@ async fn the_gate_says_why_it_closes() {
     assert!(close.reconnect && close.retry_after_ms.is_some());
     drop(other);
     stop.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_are_served_while_the_gate_drains() {
+    let mut limits = GateLimits::default();
+    limits.drain_wait = Some(Duration::from_secs(20));
+    let gate = builder().gate_limits(limits).start().await.unwrap();
+    let mut client = Extended::join(&gate).await;
+    let mut v1 = connect(&gate);
+    until("both are there", || gate.gate().session_count() == 2).await;
+    let began = Instant::now();
+    let handle = gate.gate().clone();
+    let stopping = tokio::spawn(gate.stop());
+    let drain = loop {
+        match client.take().await {
+            Taken::Drain(drain) => break drain,
+            other => assert!(matches!(other, Taken::Nothing), "{other:?}"),
+        }
+    };
+    assert_eq!(drain.deadline_ms, 20_000);
+    assert!(drain.retry_after_ms <= 10_000);
+    assert!(!handle.is_ready());
+    sleep(Duration::from_secs(15)).await;
+    client.send("echo/echo/1", "still").await;
+    assert_eq!(client.packet().await.1, "still");
+    assert_eq!(v1.ask("echo/echo/1", "served").await, "served");
+    client.control(ClientControl::Bye).await;
+    // The other one leaves no sooner than it must, and is told nothing.
+    v1.closed().await;
+    assert_eq!(began.elapsed().as_secs(), 20);
+    stopping.await.unwrap();
+    // Nobody is waited for who has gone.
+    let mut limits = GateLimits::default();
+    limits.drain_wait = Some(Duration::from_secs(1000));
+    let gate = builder().gate_limits(limits).start().await.unwrap();
+    let mut client = Extended::join(&gate).await;
+    lost(&gate, &mut client).await;
+    let began = Instant::now();
+    gate.stop().await;
+    assert!(began.elapsed().as_secs() < 15);
 }

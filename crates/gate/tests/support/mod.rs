@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate::bus::Ended;
 use tidegate::{
-    CloseReason, ErrorCode, Gate, GateBuilder, Guests, Limits, LocalSession, Packet, RunningGate,
-    Service, Tcp, WebSocket,
+    CloseReason, ErrorCode, Gate, GateBuilder, Guests, Limits, LocalSession, Packet, Protocol,
+    RunningGate, Service, Tcp, WebSocket,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
@@ -96,6 +96,7 @@ impl Rig {
 
     pub fn tcp_on(&self, listener: Tcp) -> DuplexStream {
         let (client, server) = tokio::io::duplex(PIPE);
+        let listener = listener.protocol(Protocol::V1);
         self.running.serve(server, listener, PEER).unwrap();
         client
     }
@@ -107,6 +108,7 @@ impl Rig {
 
     pub async fn ws_on(&self, listener: WebSocket) -> WsClient<DuplexStream> {
         let (client, server) = tokio::io::duplex(PIPE);
+        let listener = listener.protocol(Protocol::V1);
         self.running.serve(server, listener, PEER).unwrap();
         WsClient::upgrade(client, "/").await
     }

@@ -81,6 +81,9 @@ pub const ACK_PACKETS: u32 = 16;
 /// Time after which a side acknowledges at the latest.
 pub const ACK_DELAY: Duration = Duration::from_secs(1);
 
+/// Bytes of a connection among which its `$hello` must be whole. A client that has sent more
+/// without one is not one of the extended protocol.
+pub const MAX_HELLO: usize = 16 * 1024;
 /// Longest `agent` and `device` of a `$hello`, in bytes.
 pub const MAX_NAME: usize = 128;
 /// Most entries of `versions` and `capabilities` in a `$hello`.

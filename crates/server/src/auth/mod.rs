@@ -35,7 +35,6 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 use tidegate::bus::GateError;
-use tidegate::protocol::ws::upgrade::UpgradeRequest;
 use tidegate::{CloseReason, Gate, GateBuilder, Identity, Refused, Service, Session, SessionId};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -43,6 +42,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use expiry::Expiries;
 use keys::Keys;
 use settings::{AuthError, AuthSettings, SUBPROTOCOL, TokenSource};
+use source::Brought;
 use verify::{TokenError, Verified, Verifier, now};
 
 /// How often key files are looked at, and ended sessions forgotten.
@@ -81,8 +81,11 @@ impl Auth {
     pub(crate) fn on(self: &Arc<Self>, gate: GateBuilder) -> GateBuilder {
         let auth = self.clone();
         gate.on_authenticate(self.settings.timeout, move |credentials| {
-            let request = credentials.upgrade.as_deref();
-            let identity = auth.identify(credentials.session, request, &credentials.certificates);
+            let brought = Brought {
+                hello: credentials.hello.as_deref(),
+                request: credentials.upgrade.as_deref(),
+            };
+            let identity = auth.identify(credentials.session, brought, &credentials.certificates);
             async move { identity }
         })
     }
@@ -110,25 +113,25 @@ impl Auth {
         Watch([keys.abort_handle(), expiry.abort_handle()])
     }
 
-    /// Who a client is that brought this request, if any, and these certificates.
+    /// Who a client is that brought this, and these certificates.
     fn identify(
         &self,
         session: SessionId,
-        request: Option<&UpgradeRequest>,
+        brought: Brought<'_>,
         certificates: &[Bytes],
     ) -> Result<Identity, Refused> {
         let refused = |why: &dyn std::fmt::Display| Refused::new(why.to_string());
         let certified = certificate::user(certificates, self.settings.client_certificate)
             .map_err(|e| refused(&e))?;
-        let verified = match (&self.jwt, request) {
-            (Some(jwt), Some(request)) => {
-                let token = source::find(request, &jwt.settings.sources);
+        let verified = match &self.jwt {
+            Some(jwt) => {
+                let token = source::find(brought, &jwt.settings.sources);
                 match token.map_err(|e| refused(&e))? {
-                    Some(token) => Some(jwt.verify(token).map_err(|e| refused(&e))?),
+                    Some(token) => Some(jwt.verify(&token).map_err(|e| refused(&e))?),
                     None => None,
                 }
             }
-            _ => None,
+            None => None,
         };
         match (verified, certified) {
             (Some(token), Some(user)) if token.user != user => Err(Refused::new(

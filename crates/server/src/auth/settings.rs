@@ -74,7 +74,7 @@ impl JwtSettings {
             leeway: Duration::from_secs(30),
             user_claim: "sub".into(),
             settings_claim: None,
-            sources: vec![TokenSource::Authorization],
+            sources: vec![TokenSource::Authorization, TokenSource::Hello],
             close_on_expiry: false,
         }
     }
@@ -92,11 +92,14 @@ impl KeySource {
     }
 }
 
-/// Where in a WebSocket upgrade request a token may be.
+/// Where a token may be: in the `$hello` of the extended protocol, or in a WebSocket upgrade
+/// request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TokenSource {
     /// `Authorization: Bearer TOKEN`
     Authorization,
+    /// `"auth": {"token": TOKEN}`, or `"auth": TOKEN`
+    Hello,
     /// `?NAME=TOKEN`
     Query(String),
     /// `Cookie: NAME=TOKEN`
@@ -119,11 +122,12 @@ impl FromStr for TokenSource {
         };
         match text.split_once(':') {
             None if text == "authorization" => Ok(Self::Authorization),
+            None if text == "hello" => Ok(Self::Hello),
             None if text == "subprotocol" => Ok(Self::Subprotocol),
             Some(("query", name)) => named(name).map(Self::Query),
             Some(("cookie", name)) => named(name).map(Self::Cookie),
             _ => Err(format!(
-                "{text:?} is none of \"authorization\", \"query:NAME\", \"cookie:NAME\", \"subprotocol\""
+                "{text:?} is none of \"authorization\", \"hello\", \"query:NAME\", \"cookie:NAME\", \"subprotocol\""
             )),
         }
     }
@@ -135,6 +139,7 @@ impl fmt::Display for TokenSource {
             Self::Authorization => f.write_str("authorization"),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Hello => f.write_str("hello"),
             Self::Subprotocol => f.write_str("subprotocol"),
         }
     }

@@ -1,5 +1,8 @@
-//! Where a token is in an upgrade request.
+//! Where a token is: in a `$hello`, or in an upgrade request.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
 use thiserror::Error;
 use tidegate::protocol::ws::upgrade::UpgradeRequest;
 
@@ -9,26 +12,48 @@ use super::settings::TokenSource;
 /// subprotocol may have.
 const BEARER: &str = "bearer.";
 
-/// A request whose token cannot be told.
+/// What a client brought that may hold a token.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Brought<'a> {
+    /// The `auth` of its `$hello`: JSON.
+    pub(super) hello: Option<&'a [u8]>,
+    pub(super) request: Option<&'a UpgradeRequest>,
+}
+
+/// What a `$hello` may have as `auth`. Other fields mean nothing.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Named {
+        #[serde(borrow)]
+        token: Cow<'a, str>,
+    },
+    #[serde(borrow)]
+    Bare(Cow<'a, str>),
+}
+
+/// A client whose token cannot be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum SourceError {
     #[error("the authorization header is not a bearer token")]
     NotBearer,
+    #[error("the auth of its $hello is no token")]
+    NotToken,
     #[error("two different tokens")]
     Several,
 }
 
-/// The token of a request. It may be there more than once, but two different ones are an
-/// error: whoever added the second meant to be somebody else.
+/// The token that a client brought. It may be there more than once, but two different ones
+/// are an error: whoever added the second meant to be somebody else.
 pub(super) fn find<'a>(
-    request: &'a UpgradeRequest,
+    brought: Brought<'a>,
     sources: &[TokenSource],
-) -> Result<Option<&'a str>, SourceError> {
-    let mut found = None;
+) -> Result<Option<Cow<'a, str>>, SourceError> {
+    let mut found: Option<Cow<'a, str>> = None;
     for source in sources {
-        for token in all(request, source)? {
-            match found {
-                Some(known) if known != token => return Err(SourceError::Several),
+        for token in all(brought, source)? {
+            match &found {
+                Some(known) if *known != token => return Err(SourceError::Several),
                 _ => found = Some(token),
             }
         }
@@ -36,8 +61,37 @@ pub(super) fn find<'a>(
     Ok(found)
 }
 
-fn all<'a>(request: &'a UpgradeRequest, source: &TokenSource) -> Result<Vec<&'a str>, SourceError> {
+fn all<'a>(brought: Brought<'a>, source: &TokenSource) -> Result<Vec<Cow<'a, str>>, SourceError> {
+    let tokens = match (source, brought) {
+        (TokenSource::Hello, Brought { hello, .. }) => {
+            return hello.map(shown).transpose().map(Vec::from_iter);
+        }
+        (_, Brought { request: None, .. }) => Vec::new(),
+        (
+            source,
+            Brought {
+                request: Some(request),
+                ..
+            },
+        ) => requested(request, source)?,
+    };
+    Ok(tokens.into_iter().map(Cow::Borrowed).collect())
+}
+
+/// The token that is shown in a `$hello`.
+fn shown(auth: &[u8]) -> Result<Cow<'_, str>, SourceError> {
+    match serde_json::from_slice(auth) {
+        Ok(Shown::Named { token } | Shown::Bare(token)) => Ok(token),
+        Err(_) => Err(SourceError::NotToken),
+    }
+}
+
+fn requested<'a>(
+    request: &'a UpgradeRequest,
+    source: &TokenSource,
+) -> Result<Vec<&'a str>, SourceError> {
     Ok(match source {
+        TokenSource::Hello => Vec::new(),
         TokenSource::Authorization => headers(request, "authorization")
             .map(|value| bearer(value).ok_or(SourceError::NotBearer))
             .collect::<Result<_, _>>()?,
@@ -114,7 +168,12 @@ pub(super) mod tests {
         sources: &[&str],
     ) -> Result<Option<String>, SourceError> {
         let sources: Vec<_> = sources.iter().map(|s| s.parse().unwrap()).collect();
-        find(&request(target, headers), &sources).map(|token| token.map(str::to_owned))
+        let request = request(target, headers);
+        let brought = Brought {
+            request: Some(&request),
+            hello: None,
+        };
+        find(brought, &sources).map(|token| token.map(Cow::into_owned))
     }
 
     #[test]
@@ -198,6 +257,48 @@ pub(super) mod tests {
             found("/?token=y", &same, &["authorization"]),
             Ok(Some("x".into()))
         );
+    }
+
+    fn in_hello(auth: &str, headers: &[&str]) -> Result<Option<String>, SourceError> {
+        let request = request("/", headers);
+        let brought = Brought {
+            hello: Some(auth.as_bytes()),
+            request: (!headers.is_empty()).then_some(&request),
+        };
+        let sources = [TokenSource::Authorization, TokenSource::Hello];
+        find(brought, &sources).map(|token| token.map(Cow::into_owned))
+    }
+
+    #[test]
+    fn a_hello_has_a_token_by_name_or_is_one() {
+        for auth in [
+            "{\"token\": \"t.o-k\", \"more\": [1]}",
+            "\"t.o-k\"",
+            "\"t\\u002eo-k\"",
+        ] {
+            assert_eq!(in_hello(auth, &[]), Ok(Some("t.o-k".into())), "{auth}");
+            let same = in_hello(auth, &["Authorization: Bearer t.o-k"]);
+            assert_eq!(same, Ok(Some("t.o-k".into())));
+            let other = in_hello(auth, &["Authorization: Bearer other"]);
+            assert_eq!(other, Err(SourceError::Several));
+        }
+        for auth in [
+            "null",
+            "{}",
+            "7",
+            "[\"x\"]",
+            "{\"Token\": \"x\"}",
+            "{\"token\": null}",
+            "{\"token\": \"x\", \"token\": \"y\"}",
+        ] {
+            assert_eq!(in_hello(auth, &[]), Err(SourceError::NotToken), "{auth}");
+        }
+        // Where it is not looked for, it does not matter.
+        let brought = Brought {
+            hello: Some(b"7"),
+            request: None,
+        };
+        assert_eq!(find(brought, &[TokenSource::Authorization]), Ok(None));
     }
 
     #[test]

@@ -19,8 +19,12 @@ wait SECONDS                    do nothing but show pushes
 wait-for PREFIX [SECONDS]       wait for a push whose topic begins so, at most --timeout
                                 where no time is given; fails where none comes. A push
                                 that came before counts too, once
+state                           show how it stands: session, counts, what waits
+cut                             lose the connection as if the network had gone; the
+                                session goes on with the next one, where it can
 help                            this
-quit                            close the connection and leave (also Ctrl-D)
+quit                            say goodbye, close the connection and leave (short: bye;
+                                also Ctrl-D). The session ends at once
 
 A BODY is the rest of the line, or one of:
   hex:00ff 1b     bytes
@@ -35,7 +39,8 @@ of its lines is a command, and JSON may go on over several.";
 
 /// Every command, for completion.
 pub(super) const NAMES: &[&str] = &[
-    "help", "quit", "request", "send", "unwatch", "wait", "wait-for", "watch",
+    "bye", "cut", "help", "quit", "request", "send", "state", "unwatch", "wait", "wait-for",
+    "watch",
 ];
 
 /// A line, understood.
@@ -58,6 +63,10 @@ pub(super) enum Command {
         prefix: String,
         limit: Option<Duration>,
     },
+    /// Shows how it stands with connection and session.
+    State,
+    /// Loses the connection on purpose.
+    Cut,
     Help,
     Quit,
 }
@@ -114,7 +123,9 @@ impl Command {
             },
             "wait-for" => Self::wait_for(rest)?,
             "help" | "?" => alone("help", rest, Self::Help)?,
-            "quit" | "exit" => alone("quit", rest, Self::Quit)?,
+            "state" => alone("state", rest, Self::State)?,
+            "cut" => alone("cut", rest, Self::Cut)?,
+            "quit" | "bye" | "exit" => alone("quit", rest, Self::Quit)?,
             // No command has a slash in it.
             _ if word.contains('/') => Self::request(line)?,
             _ => return Err(CommandError::Unknown),
@@ -288,6 +299,9 @@ mod tests {
         );
         assert_eq!(parse("help"), Ok(Some(Command::Help)));
         assert_eq!(parse("quit"), Ok(Some(Command::Quit)));
+        assert_eq!(parse("bye"), Ok(Some(Command::Quit)));
+        assert_eq!(parse("state "), Ok(Some(Command::State)));
+        assert_eq!(parse("cut"), Ok(Some(Command::Cut)));
         assert_eq!(parse(" \t\n"), Ok(None));
     }
 
@@ -341,7 +355,9 @@ mod tests {
     #[test]
     fn help_names_every_command() {
         for name in NAMES {
-            assert!(HELP.lines().any(|line| line.starts_with(name)), "{name}");
+            let at_first = |line: &str| line.starts_with(name);
+            let short = |line: &str| line.contains(&format!("(short: {name}"));
+            assert!(HELP.lines().any(|l| at_first(l) || short(l)), "{name}");
         }
     }
 }

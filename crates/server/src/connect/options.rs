@@ -1,25 +1,31 @@
 //! What can be said on the command line, and the connection that it stands for.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde_json::{Value, json};
 use thiserror::Error;
-use tidegate_client::{Builder, Cipher, Client, KeyError, Protocol};
+use tidegate_client::{Backoff, Builder, Cipher, Client, KeyError, Protocol};
 
 use super::command::{self, SecondsError};
 use crate::secret::Secret;
 
 /// Arguments of `tidegate connect`.
 ///
-/// Exit codes: 0 done, 1 a command of a script failed, 2 wrong usage, 3 cannot connect,
-/// 4 the connection was closed by the gate or lost.
+/// Exit codes: 0 done, 1 a command of a script failed, 2 wrong usage, 3 cannot connect or not
+/// let in, 4 the session was closed by the gate, or the connection lost for good.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConnectArgs {
     /// Address of the gate: tcp://host:port, tls://host:port, ws://host:port/path or
     /// wss://host:port/path
     pub(super) url: String,
+
+    /// Which protocol to speak; version 1 where --cipher is given, else the extended one
+    #[arg(long, value_name = "PROTOCOL")]
+    protocol: Option<ProtocolName>,
 
     /// Run this command and exit; may be given several times, runs in order
     #[arg(short = 'e', long = "execute", value_name = "COMMAND")]
@@ -37,6 +43,15 @@ pub(crate) struct ConnectArgs {
     #[arg(long)]
     pub(super) full: bool,
 
+    /// Connect again when the connection is lost, and go on with the session: the default on
+    /// a terminal
+    #[arg(long, conflicts_with = "no_reconnect")]
+    reconnect: bool,
+
+    /// End when the connection is lost: the default in scripts
+    #[arg(long)]
+    no_reconnect: bool,
+
     /// Keep nothing of what is typed; otherwise it is kept without secrets in
     /// $XDG_STATE_HOME/tidegate/history
     #[arg(long)]
@@ -46,14 +61,19 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     pub(super) timeout: Duration,
 
-    /// Topic under which the gate tells errors, where its listener has one
+    /// Topic under which errors are shown that answer no request. With version 1 it is the
+    /// gate that sends them, where its listener has such a topic
     #[arg(long, value_name = "TOPIC", default_value = "error")]
     pub(super) error_topic: String,
 
-    /// Send an empty packet of this topic whenever nothing was sent for 20 seconds. A gate
-    /// closes TCP clients that are silent; WebSocket has pings of its own
+    /// With version 1: send an empty packet of this topic whenever nothing was sent for 20
+    /// seconds. A gate closes TCP clients that are silent; WebSocket and the extended
+    /// protocol have pings of their own
     #[arg(long, value_name = "TOPIC")]
     keep_alive: Option<String>,
+
+    #[command(flatten, next_help_heading = "Who you are")]
+    auth: AuthArgs,
 
     #[command(flatten, next_help_heading = "TLS")]
     tls: TlsArgs,
@@ -90,14 +110,35 @@ struct UpgradeArgs {
     /// times. Other users of this machine can see it
     #[arg(long, value_name = "HEADER")]
     header: Vec<Secret>,
+}
 
-    /// Send 'Authorization: Bearer TOKEN'. Other users of this machine can see it
-    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+#[derive(Debug, clap::Args)]
+struct AuthArgs {
+    /// Show this token: as {"token": TOKEN} in the $hello of the extended protocol, and to
+    /// WebSocket in 'Authorization: Bearer TOKEN'. Other users of this machine can see it
+    #[arg(long, value_name = "TOKEN", group = "shown")]
     token: Option<Secret>,
 
     /// The same, with the token in a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "shown")]
     token_file: Option<PathBuf>,
+
+    /// Show this in the $hello of the extended protocol: JSON, or else a text. Other users of
+    /// this machine can see it
+    #[arg(long, value_name = "JSON", group = "shown")]
+    auth: Option<Secret>,
+
+    /// The same, with what to show in a file
+    #[arg(long, value_name = "FILE", group = "shown")]
+    auth_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProtocolName {
+    /// Sessions that outlive their connection, errors and reasons in words, heartbeats
+    Extended,
+    /// The plain protocol, for gates and listeners that know nothing else
+    V1,
 }
 
 #[derive(Debug, clap::Args)]
@@ -132,12 +173,21 @@ pub(super) enum OptionError {
     #[error("--header wants 'Name: value'")]
     Header,
     #[error("{path}: {why}", path = path.display())]
-    File { path: PathBuf, why: std::io::Error },
+    File { path: PathBuf, why: io::Error },
     #[error("--cipher: {0}")]
     Key(#[from] KeyError),
     #[error("{}: no token, but nothing or several lines", .0.display())]
     Token(PathBuf),
 }
+
+/// What some options are for.
+const EXTENDED: &str = "the extended protocol";
+
+/// Somebody waits for it, and there are not many of them.
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(500),
+    cap: Duration::from_secs(5),
+};
 
 /// A silent TCP client is given a minute by default.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -149,11 +199,18 @@ fn parse_seconds(text: &str) -> Result<Duration, SecondsError> {
 impl ConnectArgs {
     /// The connection that is wanted. What has no meaning for this kind of address is a
     /// mistake: the gate would not get it.
-    pub(super) fn builder(&self) -> Result<Builder, OptionError> {
+    pub(super) fn builder(&self, reconnect: bool) -> Result<Builder, OptionError> {
+        let extended = self.extended();
         let scheme = self.url.split("://").next().unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();
         let mut builder = Client::builder(&self.url)
-            .protocol(Protocol::V1)
+            .protocol(match extended {
+                true => Protocol::Extended,
+                false => Protocol::V1,
+            })
+            // Who does not come back leaves nothing that waits.
+            .resume(reconnect)
+            .backoff(BACKOFF)
             .connect_timeout(self.timeout)
             .request_timeout(self.timeout)
             .error_topic(&self.error_topic);
@@ -165,14 +222,33 @@ impl ConnectArgs {
         {
             return Err(OptionError::NoMeaning(option, "tls:// and wss://"));
         }
-        if let Some(option) = self.upgrade.given()
-            && matches!(&*scheme, "tcp" | "tls")
-        {
-            return Err(OptionError::NoMeaning(option, "ws:// and wss://"));
+        let websocket = !matches!(&*scheme, "tcp" | "tls");
+        if !websocket && !self.upgrade.header.is_empty() {
+            return Err(OptionError::NoMeaning("--header", "ws:// and wss://"));
+        }
+        if !extended && self.reconnect {
+            return Err(OptionError::NoMeaning("--reconnect", EXTENDED));
         }
         builder = self.tls.apply(builder)?;
         builder = self.upgrade.apply(builder)?;
+        builder = self.auth.apply(builder, extended, websocket)?;
         self.cipher.apply(builder)
+    }
+}
+
+impl ConnectArgs {
+    /// Whether the extended protocol is to be spoken. The ciphers are for those that know
+    /// version 1 only.
+    pub(super) fn extended(&self) -> bool {
+        match self.protocol {
+            Some(protocol) => protocol == ProtocolName::Extended,
+            None => self.cipher.cipher.is_none(),
+        }
+    }
+
+    /// Whether a connection that is lost is to be made again. Scripts want to know.
+    pub(super) fn reconnects(&self, scripted: bool) -> bool {
+        self.extended() && !self.no_reconnect && (self.reconnect || !scripted)
     }
 }
 
@@ -204,30 +280,57 @@ impl TlsArgs {
 }
 
 impl UpgradeArgs {
-    fn given(&self) -> Option<&'static str> {
-        let options = [
-            (!self.header.is_empty(), "--header"),
-            (self.token.is_some(), "--token"),
-            (self.token_file.is_some(), "--token-file"),
-        ];
-        options
-            .iter()
-            .find(|(given, _)| *given)
-            .map(|(_, name)| *name)
-    }
-
     fn apply(&self, mut builder: Builder) -> Result<Builder, OptionError> {
         for header in &self.header {
             let (name, value) = header.expose().split_once(':').ok_or(OptionError::Header)?;
             builder = builder.header(name.trim(), value.trim());
+        }
+        Ok(builder)
+    }
+}
+
+impl AuthArgs {
+    fn apply(
+        &self,
+        mut builder: Builder,
+        extended: bool,
+        websocket: bool,
+    ) -> Result<Builder, OptionError> {
+        let shown = match (&self.auth, &self.auth_file) {
+            (Some(auth), _) => Some(("--auth", auth.expose().to_owned())),
+            (None, Some(path)) => Some(("--auth-file", text_in(path)?)),
+            (None, None) => None,
+        };
+        if let Some((option, shown)) = shown {
+            if !extended {
+                return Err(OptionError::NoMeaning(option, EXTENDED));
+            }
+            let auth = serde_json::from_str(&shown).unwrap_or_else(|_| Value::from(shown.trim()));
+            builder = builder.auth(auth);
         }
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => Some(token.expose().to_owned()),
             (None, Some(path)) => Some(secret_in(path)?),
             (None, None) => None,
         };
-        if let Some(token) = token {
+        let Some(token) = token else {
+            return Ok(builder);
+        };
+        if !extended && !websocket {
+            let option = match self.token {
+                Some(_) => "--token",
+                None => "--token-file",
+            };
+            return Err(OptionError::NoMeaning(
+                option,
+                "ws://, wss:// and the extended protocol",
+            ));
+        }
+        if websocket {
             builder = builder.header("Authorization", &format!("Bearer {token}"));
+        }
+        if extended {
+            builder = builder.auth(json!({ "token": token }));
         }
         Ok(builder)
     }
@@ -264,6 +367,14 @@ fn read(path: &Path) -> Result<Vec<u8>, OptionError> {
     fs::read(path).map_err(|why| OptionError::File {
         path: path.to_owned(),
         why,
+    })
+}
+
+/// A file's text.
+fn text_in(path: &Path) -> Result<String, OptionError> {
+    String::from_utf8(read(path)?).map_err(|why| OptionError::File {
+        path: path.to_owned(),
+        why: io::Error::new(io::ErrorKind::InvalidData, why.utf8_error()),
     })
 }
 

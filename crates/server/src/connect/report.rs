@@ -1,7 +1,8 @@
 //! What scripts get to see: one JSON object per line.
 //!
-//! `event` says what it is: `answer`, `push`, `failed`, `missed`, `closed`. The strings of
-//! an object may hold anything; what is dangerous on a terminal is escaped in it.
+//! `event` says what it is. `tidegate connect --help` lists them; new ones may come, and new
+//! fields. The strings of an object may hold anything; what is dangerous on a terminal is
+//! escaped in it.
 
 use std::time::Duration;
 
@@ -9,13 +10,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tidegate_client::{Cause, Closed, Error, ErrorKind, Packet, PacketError, Topic};
+use tidegate_client::{
+    Cause, Closed, Error, ErrorKind, Event as Happened, GapReason, NotResumed, Opened, Packet,
+    PacketError, State, Stats, Topic,
+};
 
 use super::escape::escape_json;
 use super::json;
 
 #[derive(Serialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
+#[serde(tag = "event", rename_all = "kebab-case")]
 enum Event<'a> {
     Answer {
         topic: &'a str,
@@ -41,14 +45,109 @@ enum Event<'a> {
     Missed {
         packets: u64,
     },
-    Closed {
-        cause: &'static str,
-        code: Option<u16>,
-        name: Option<&'static str>,
-        text: &'a str,
-        may_reconnect: Option<bool>,
-        unsent: u64,
+    Closed(Ended<'a>),
+    /// Another attempt to connect is made.
+    Connecting {
+        attempt: u32,
     },
+    /// There is a connection; all but `protocol` is of the extended one.
+    Open(Open<'a>),
+    /// There is none, and the next attempt waits.
+    Waiting {
+        delay_ms: f64,
+        #[serde(flatten)]
+        why: Ended<'a>,
+    },
+    /// The answer to the command `state`.
+    State {
+        #[serde(flatten)]
+        state: Now<'a>,
+        sent: u64,
+        received: u64,
+        unacknowledged: u64,
+        queued: u64,
+    },
+    /// Packets of the gate that will not come.
+    Gap {
+        packets: u64,
+        reason: &'static str,
+    },
+    /// A one-way packet of a session that is gone.
+    OutcomeUnknown {
+        topic: &'a str,
+    },
+    /// A one-way packet that fits no frame of this gate.
+    TooLarge {
+        topic: &'a str,
+        message: String,
+    },
+    /// The session ends with its connection from now on.
+    NotResumable {
+        refused: Option<NotGoneOn<'a>>,
+    },
+    /// The gate is going to close.
+    Draining {
+        deadline_ms: u64,
+        retry_after_ms: u64,
+    },
+}
+
+/// A state, as an answer.
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+enum Now<'a> {
+    Connecting {
+        attempt: u32,
+    },
+    Open(Open<'a>),
+    Waiting {
+        delay_ms: f64,
+        #[serde(flatten)]
+        why: Ended<'a>,
+    },
+    Closed(Ended<'a>),
+    Unknown,
+}
+
+#[derive(Serialize)]
+struct Open<'a> {
+    protocol: &'static str,
+    #[serde(flatten)]
+    session: Option<SessionOf<'a>>,
+}
+
+#[derive(Serialize)]
+struct SessionOf<'a> {
+    version: u16,
+    gate: &'a str,
+    session: &'a str,
+    user: Option<&'a str>,
+    resumed: bool,
+    /// Why another session does not go on.
+    refused: Option<NotGoneOn<'a>>,
+    /// How long it waits for its client; null: it ends with its connection.
+    resume_window_ms: Option<f64>,
+    /// Of this client's packets, after it was resumed.
+    written_again: usize,
+    client_heartbeat_ms: f64,
+    gate_heartbeat_ms: f64,
+}
+
+#[derive(Serialize)]
+struct NotGoneOn<'a> {
+    code: u16,
+    name: Option<&'static str>,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Ended<'a> {
+    cause: &'static str,
+    code: Option<u16>,
+    name: Option<&'static str>,
+    text: &'a str,
+    may_reconnect: Option<bool>,
+    unsent: u64,
 }
 
 /// `encoding` says what `body` is: `json` itself, a string of `text`, or one of `base64`.
@@ -121,12 +220,110 @@ pub(super) fn missed(packets: u64) -> String {
 
 /// How the connection ended.
 pub(super) fn closed(closed: &Closed) -> String {
+    line(&Event::Closed(ended(closed)))
+}
+
+/// How it stands with the connection.
+pub(super) fn state(state: &State) -> String {
+    line(&match now(state) {
+        Now::Connecting { attempt } => Event::Connecting { attempt },
+        Now::Open(open) => Event::Open(open),
+        Now::Waiting { delay_ms, why } => Event::Waiting { delay_ms, why },
+        Now::Closed(end) => Event::Closed(end),
+        Now::Unknown => return asked_state(state, &Stats::default()),
+    })
+}
+
+/// The same as an answer, with what has been counted.
+pub(super) fn asked_state(state: &State, stats: &Stats) -> String {
+    line(&Event::State {
+        state: now(state),
+        sent: stats.sent,
+        received: stats.received,
+        unacknowledged: stats.unacknowledged,
+        queued: stats.waiting,
+    })
+}
+
+/// What concerns no request; `None` for what is shown as a packet.
+pub(super) fn event(event: &Happened) -> Option<String> {
+    Some(line(&match event {
+        Happened::Gap(gap) => Event::Gap {
+            packets: gap.count,
+            reason: match gap.reason {
+                GapReason::Replaced => "replaced",
+                GapReason::Dropped => "dropped",
+                GapReason::TooLarge => "too-large",
+            },
+        },
+        Happened::OutcomeUnknown(packet) => Event::OutcomeUnknown {
+            topic: packet.topic.as_str(),
+        },
+        Happened::TooLarge(packet, error) => Event::TooLarge {
+            topic: packet.topic.as_str(),
+            message: error.to_string(),
+        },
+        Happened::NotResumable(why) => Event::NotResumable {
+            refused: why.as_ref().map(refused),
+        },
+        Happened::Draining(drain) => Event::Draining {
+            deadline_ms: drain.deadline_ms,
+            retry_after_ms: drain.retry_after_ms,
+        },
+        _ => return None,
+    }))
+}
+
+fn now(state: &State) -> Now<'_> {
+    match state {
+        State::Connecting { attempt } => Now::Connecting { attempt: *attempt },
+        State::Open(opened) => Now::Open(open(opened)),
+        State::Waiting { delay, why } => Now::Waiting {
+            delay_ms: milliseconds(*delay),
+            why: ended(why),
+        },
+        State::Closed(closed) => Now::Closed(ended(closed)),
+        _ => Now::Unknown,
+    }
+}
+
+fn open(opened: &Opened) -> Open<'_> {
+    // Version 1 has nothing to tell.
+    let extended = opened.version > 0;
+    let session = SessionOf {
+        version: opened.version,
+        gate: &opened.gate,
+        session: &opened.session,
+        user: opened.user.as_deref(),
+        resumed: opened.resumed,
+        refused: opened.refused.as_ref().map(refused),
+        resume_window_ms: opened.resumable.map(milliseconds),
+        written_again: opened.written_again,
+        client_heartbeat_ms: milliseconds(opened.heartbeat),
+        gate_heartbeat_ms: milliseconds(opened.gate_heartbeat),
+    };
+    Open {
+        protocol: if extended { "extended" } else { "v1" },
+        session: extended.then_some(session),
+    }
+}
+
+fn refused(refused: &NotResumed) -> NotGoneOn<'_> {
+    NotGoneOn {
+        code: refused.code,
+        name: refused.refusal().map(|known| known.name()),
+        text: &refused.text,
+    }
+}
+
+fn ended(closed: &Closed) -> Ended<'_> {
     let reason = closed.reason();
-    line(&Event::Closed {
+    Ended {
         cause: match closed.cause {
             Cause::Client => "client",
             Cause::Gate => "gate",
             Cause::Lost => "lost",
+            Cause::Unreachable => "unreachable",
             Cause::Protocol => "protocol",
             _ => "other",
         },
@@ -135,7 +332,7 @@ pub(super) fn closed(closed: &Closed) -> String {
         text: &closed.text,
         may_reconnect: reason.map(|reason| reason.may_reconnect()),
         unsent: closed.unsent,
-    })
+    }
 }
 
 fn line(event: &Event<'_>) -> String {
@@ -181,6 +378,8 @@ fn kind(kind: ErrorKind) -> &'static str {
         ErrorKind::TooLarge => "too-large",
         ErrorKind::NotServed => "not-served",
         ErrorKind::Closed => "closed",
+        ErrorKind::QueueFull => "queue-full",
+        ErrorKind::OutcomeUnknown => "outcome-unknown",
         _ => "other",
     }
 }

@@ -4,17 +4,20 @@ use std::env;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use tidegate_client::{Closed, Error, Packet, PacketError, Topic};
+use tidegate_client::{Closed, Error, Event, Opened, Packet, PacketError, State, Stats, Topic};
 
 use super::console::Output;
 use super::escape::escape;
 use super::report;
-use super::show::{self, Style};
+use super::show::Style;
+use super::words;
 
 /// What is shown, how, and where. Errors are those of standard output.
 pub(super) struct Screen {
     pub(super) output: Output,
     pub(super) form: Form,
+    /// Whether the extended protocol is spoken.
+    pub(super) extended: bool,
 }
 
 /// For whom.
@@ -83,7 +86,7 @@ impl Screen {
     pub(super) fn failed(&mut self, of: &str, error: &Error, took: Duration) -> io::Result<()> {
         match self.form {
             Form::Human { remarks, .. } => {
-                let text = format!("{of}: {}", show::error(error));
+                let text = format!("{of}: {}", words::error(error));
                 self.output.remark(&remarks.mistake(&text, Some(took)));
                 Ok(())
             }
@@ -106,10 +109,77 @@ impl Screen {
     pub(super) fn closed(&mut self, closed: &Closed) -> io::Result<()> {
         match self.form {
             Form::Human { remarks, .. } => {
-                self.output.remark(&remarks.closed(closed));
+                self.output
+                    .remark(&remarks.end(&words::closed(closed, self.extended)));
                 Ok(())
             }
             Form::Json => self.output.result(&report::closed(closed)),
+        }
+    }
+
+    /// How it stands with the connection, where that is other than before.
+    pub(super) fn state(&mut self, state: &State, again: bool) -> io::Result<()> {
+        let text = match (self.form, state) {
+            (Form::Json, _) => return self.output.result(&report::state(state)),
+            (_, State::Waiting { delay, why }) => vec![words::waiting(why, *delay)],
+            (_, State::Open(opened)) if again => words::connected_again(opened),
+            _ => return Ok(()),
+        };
+        self.news(&text);
+        Ok(())
+    }
+
+    /// The first connection.
+    pub(super) fn connected(&mut self, greeting: &str, opened: Option<&Opened>) -> io::Result<()> {
+        match (self.form, opened) {
+            (Form::Json, Some(opened)) => {
+                let state = State::Open(opened.clone());
+                self.output.result(&report::state(&state))
+            }
+            (Form::Json, None) => Ok(()),
+            _ => {
+                self.news(&[greeting.to_owned()]);
+                if let Some(opened) = opened {
+                    self.news(&words::described(opened));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What concerns no request.
+    pub(super) fn event(&mut self, event: &Event) -> io::Result<()> {
+        let (Form::Human { remarks, .. }, Some(text)) = (self.form, words::event(event)) else {
+            return match (self.form, report::event(event)) {
+                (Form::Json, Some(line)) => self.output.result(&line),
+                _ => Ok(()),
+            };
+        };
+        let shown = match event {
+            Event::Draining(_) => remarks.news(&text),
+            _ => remarks.mistake(&text, None),
+        };
+        self.output.remark(&shown);
+        Ok(())
+    }
+
+    /// What `state` asks for: a result.
+    pub(super) fn tell_state(&mut self, state: &State, stats: &Stats) -> io::Result<()> {
+        let shown = match self.form {
+            Form::Human { .. } => {
+                let text = words::state(state, stats, self.extended);
+                let lines: Vec<_> = text.iter().map(|line| escape(line)).collect();
+                lines.join("\n")
+            }
+            Form::Json => report::asked_state(state, stats),
+        };
+        self.output.result(&shown)
+    }
+
+    fn news(&mut self, texts: &[String]) {
+        if let Form::Human { remarks, .. } = self.form {
+            let lines: Vec<_> = texts.iter().map(|text| remarks.news(text)).collect();
+            self.output.remark(&lines.join("\n"));
         }
     }
 

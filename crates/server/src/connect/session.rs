@@ -5,13 +5,16 @@ use std::io;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use tidegate_client::{Bytes, Client, Closed, Error, Missed, Packet, PacketError, Pushes, Topic};
+use tidegate_client::{
+    Bytes, Client, Closed, Error, Event, Missed, Packet, PacketError, Pushes, State, Topic,
+};
 use tokio::time::sleep;
 
 use super::body::{Body, FileError};
 use super::command::{Command, CommandError, HELP};
 use super::completion::Topics;
 use super::console::Lines;
+use super::happenings::{Happened, Happenings};
 use super::screen::Screen;
 
 /// Pushes shown before a result that came after them, at most.
@@ -73,6 +76,8 @@ impl Source {
 /// Why it is over before the commands are.
 pub(super) enum Stop {
     Closed(Closed),
+    /// The gate drains, and there will be no other connection.
+    Left,
     /// Results cannot be written.
     Output(io::Error),
 }
@@ -96,7 +101,18 @@ enum Outcome {
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) pushes: Pushes,
+    pub(super) happenings: Happenings,
     pub(super) screen: Screen,
+    /// What is said of the first connection.
+    pub(super) greeting: String,
+    /// Whether the connection is made again when it is lost.
+    pub(super) reconnects: bool,
+    /// Whether connections that are made and lost are shown.
+    pub(super) tells_states: bool,
+    /// That it is over, found out while there still was a result to show.
+    pub(super) stop: Option<Stop>,
+    /// Whether there has been a connection.
+    pub(super) connected: bool,
     pub(super) topics: Topics,
     /// The prefix of the topics whose pushes are shown; none: no pushes.
     pub(super) watch: Option<String>,
@@ -156,6 +172,17 @@ impl Session {
                 self.watch = None;
                 Outcome::Done
             }
+            Command::State => {
+                let (state, stats) = (self.client.state(), self.client.stats());
+                self.screen.tell_state(&state, &stats)?;
+                Outcome::Done
+            }
+            Command::Cut if !self.screen.extended => {
+                let text = "version 1 has nothing to go on with after its connection";
+                self.mistake("cut", "usage", text)?;
+                Outcome::Done
+            }
+            Command::Cut => self.cut(source).await?,
             Command::Help => {
                 self.screen.help(HELP)?;
                 Outcome::Done
@@ -200,16 +227,116 @@ impl Session {
         let mut work = pin!(work);
         let done = loop {
             tokio::select! {
+                // An answer that came is not lost for what came after it.
+                biased;
                 done = &mut work => break done,
-                push = self.pushes.recv() => match push {
-                    Some(push) => self.arrived(push)?,
-                    // All has been shown that came.
-                    None => return Err(Stop::Closed(self.client.closed().await)),
-                },
+                () = std::future::ready(()), if self.stop.is_some() => {}
+                happened = self.happenings.next() => self.happened(happened)?,
+                push = self.pushes.recv() => self.pushed(push).await?,
             }
+            self.stop.take().map_or(Ok(()), Err)?;
         };
+        // A session that goes on is told before the answer that it brought.
+        match self.show_happened() {
+            Err(Stop::Output(error)) => return Err(error.into()),
+            ended => self.stop = ended.err().or(self.stop.take()),
+        }
         self.show_arrived()?;
         Ok(done)
+    }
+
+    /// What was read of the pushes, while there may be more.
+    async fn pushed(&mut self, push: Option<Result<Packet, Missed>>) -> Result<(), Stop> {
+        match push {
+            Some(push) => {
+                // A session that goes on is told before what it brings.
+                if let State::Open(_) = self.client.state() {
+                    self.show_happened()?;
+                }
+                Ok(self.arrived(push)?)
+            }
+            // All has been shown that came.
+            None => {
+                let closed = self.client.closed().await;
+                self.show_happened()?;
+                Err(Stop::Closed(closed))
+            }
+        }
+    }
+
+    fn show_happened(&mut self) -> Result<(), Stop> {
+        while let Some(happened) = self.happenings.already() {
+            self.happened(happened)?;
+        }
+        Ok(())
+    }
+
+    /// Tells what happened to connection and session. An error: that is the end.
+    fn happened(&mut self, happened: Happened) -> Result<(), Stop> {
+        let state = match happened {
+            Happened::State(state) => state,
+            Happened::Event(Event::NotServed { topic, error }) => {
+                self.arrived(Ok(self.told(&topic, &error)?))?;
+                return Ok(());
+            }
+            // Of a request its answer or its failure was told.
+            Happened::Event(Event::OutcomeUnknown(packet)) if is_request(&packet) => return Ok(()),
+            Happened::Event(event) => return Ok(self.screen.event(&event)?),
+            Happened::Missed(Missed(events)) => return Ok(self.screen.missed(events)?),
+        };
+        match state {
+            State::Open(opened) if !self.connected => {
+                self.connected = true;
+                if self.tells_states {
+                    let opened = self.screen.extended.then_some(&opened);
+                    self.screen.connected(&self.greeting, opened)?;
+                }
+            }
+            State::Closed(closed) => {
+                // What came before it is shown before it.
+                self.show_arrived()?;
+                return Err(Stop::Closed(closed));
+            }
+            State::Waiting { why, .. } if self.connected && !self.reconnects => {
+                self.show_arrived()?;
+                return Err(Stop::Closed(why));
+            }
+            _ if self.connected && !self.reconnects => return Err(Stop::Left),
+            state => {
+                if let State::Waiting { .. } = state {
+                    self.show_arrived()?;
+                }
+                if self.tells_states {
+                    self.screen.state(&state, self.connected)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error about a one-way packet, as version 1 has it.
+    fn told(&self, of: &str, error: &PacketError) -> io::Result<Packet> {
+        let body = serde_json::json!({
+            "topic": of,
+            "code": error.code.0,
+            "message": error.message,
+        });
+        Packet::try_new(self.error_topic.as_str(), body.to_string()).map_err(io::Error::other)
+    }
+
+    /// Loses the connection, and waits until it is lost.
+    async fn cut(&mut self, source: &Source) -> Result<Outcome, Stop> {
+        let State::Open(_) = self.client.state() else {
+            self.mistake("cut", "usage", "there is no connection")?;
+            return Ok(Outcome::Done);
+        };
+        let mut states = self.client.states();
+        self.client.cut();
+        let lost = async {
+            while let Some(State::Open(_)) = states.recv().await {}
+            Outcome::Done
+        };
+        self.unless_interrupted(lost, source).await
     }
 
     async fn wait_for(
@@ -223,11 +350,10 @@ impl Session {
             if self.claim(prefix)? {
                 return Ok(Outcome::Done);
             }
+            self.stop.take().map_or(Ok(()), Err)?;
             tokio::select! {
-                push = self.pushes.recv() => match push {
-                    Some(push) => self.arrived(push)?,
-                    None => return Err(Stop::Closed(self.client.closed().await)),
-                },
+                happened = self.happenings.next() => self.happened(happened)?,
+                push = self.pushes.recv() => self.pushed(push).await?,
                 () = &mut over => return Ok(Outcome::NoPush(limit)),
                 () = source.interrupted() => return Ok(Outcome::Interrupted),
             }
@@ -259,6 +385,19 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// What came before the client ended.
+    pub(super) fn show_last(&mut self) -> io::Result<()> {
+        while let Some(happened) = self.happenings.already() {
+            match self.happened(happened) {
+                Ok(()) => {}
+                Err(Stop::Output(error)) => return Err(error),
+                // It ends anyway.
+                Err(Stop::Closed(_) | Stop::Left) => break,
+            }
+        }
+        self.show_arrived()
     }
 
     fn arrived(&mut self, push: Result<Packet, Missed>) -> io::Result<()> {
@@ -293,6 +432,11 @@ impl Session {
         self.failed = true;
         self.screen.mistake(of, kind, text)
     }
+}
+
+fn is_request(packet: &Packet) -> bool {
+    let route = packet.topic.route();
+    route.is_ok_and(|route| route.request_id.is_some())
 }
 
 async fn request(client: Client, method: String, body: Body, timeout: Duration) -> Outcome {

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use tidegate_client::{Cause, Closed, Error, Packet, PacketError, Topic};
+use tidegate_client::{Packet, PacketError, Topic};
 
 use super::escape::escape;
 use super::json;
+use super::words::{count, duration, packet_error};
 
 /// Of bodies that are not text, this many bytes are shown.
 const HEX_SHOWN: usize = 256;
@@ -30,6 +31,7 @@ pub(super) struct Style {
 enum Colour {
     Red = 31,
     Green = 32,
+    Yellow = 33,
     Cyan = 36,
     Dim = 2,
 }
@@ -68,9 +70,14 @@ impl Style {
         }
     }
 
-    /// Why the connection ended, in words, with number and name.
-    pub(super) fn closed(self, closed: &Closed) -> String {
-        self.paint(Colour::Red, &escape(&closed_text(closed)))
+    /// That it is over, and why.
+    pub(super) fn end(self, why: &str) -> String {
+        self.paint(Colour::Red, &escape(why))
+    }
+
+    /// What happens to the connection, in words.
+    pub(super) fn news(self, what: &str) -> String {
+        self.paint(Colour::Yellow, &escape(what))
     }
 
     fn with_body(self, head: String, body: &[u8]) -> String {
@@ -124,7 +131,7 @@ impl Style {
         };
         let mut shown = match self.compact {
             true => "0x".to_owned(),
-            false => count(bytes.len(), "byte"),
+            false => count(bytes.len() as u64, "byte"),
         };
         for (i, line) in bytes[..end].chunks(BYTES_PER_LINE).enumerate() {
             if self.compact {
@@ -137,7 +144,10 @@ impl Style {
             }
         }
         if let Some(more) = bytes.len().checked_sub(end).filter(|n| *n > 0) {
-            let note = format!("… and {} more: --full shows all", count(more, "byte"));
+            let note = format!(
+                "… and {} more: --full shows all",
+                count(more as u64, "byte")
+            );
             shown.push(if self.compact { ' ' } else { '\n' });
             shown.push_str(&self.paint(Colour::Dim, &note));
         }
@@ -170,68 +180,6 @@ fn dump(shown: &mut String, offset: usize, line: &[u8]) {
     };
     let ascii: String = line.iter().map(visible).collect();
     let _ = write!(shown, " |{ascii}|");
-}
-
-/// Why a request failed, not escaped.
-pub(super) fn error(error: &Error) -> String {
-    match error {
-        Error::NotServed(e) => packet_error(e),
-        other => other.to_string(),
-    }
-}
-
-fn packet_error(error: &PacketError) -> String {
-    let number = error.code.0;
-    // A message that says nothing new is left out.
-    let text = match error.message.is_empty() {
-        true => error.code.text(),
-        false => &error.message,
-    };
-    format!("{text} ({number} {})", error.code.name())
-}
-
-fn closed_text(closed: &Closed) -> String {
-    let mut shown = match closed.cause {
-        Cause::Client => "closed by this client",
-        Cause::Gate => "closed by the gate",
-        Cause::Lost => "connection lost",
-        Cause::Protocol => "the gate broke the protocol",
-        _ => "closed",
-    }
-    .to_owned();
-    let known = closed.reason().map(|reason| reason.text());
-    let said = (!closed.text.is_empty()).then_some(closed.text.as_str());
-    if let Some(text) = said.or(known) {
-        let _ = write!(shown, ": {text}");
-    }
-    match (closed.code, closed.reason()) {
-        (Some(code), Some(reason)) => drop(write!(shown, " ({code} {})", reason.name())),
-        (Some(code), None) => drop(write!(shown, " ({code})")),
-        _ => {}
-    }
-    if closed.reason().is_some_and(|r| r.code() >= 4500) {
-        shown.push_str("; connecting again does not help");
-    }
-    if closed.unsent > 0 {
-        let packets = count(closed.unsent as usize, "packet");
-        let _ = write!(shown, "; {packets} may not have been sent");
-    }
-    shown
-}
-
-fn count(number: usize, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    }
-}
-
-fn duration(took: Duration) -> String {
-    let ms = took.as_secs_f64() * 1000.0;
-    match ms < 1000.0 {
-        true => format!("{ms:.1} ms"),
-        false => format!("{:.1} s", ms / 1000.0),
-    }
 }
 
 #[cfg(test)]
@@ -368,11 +316,5 @@ mod tests {
             PRETTY.not_served(&topic, &error),
             "!! a/b: \\u{1b}[2J (1007 SERVICE)"
         );
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration(Duration::from_micros(449)), "0.4 ms");
-        assert_eq!(duration(Duration::from_millis(1500)), "1.5 s");
     }
 }

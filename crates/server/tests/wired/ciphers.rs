@@ -49,7 +49,7 @@ fn old_clients_are_understood_where_their_cipher_is_set() {
         assert_eq!(code, Some(0), "{form}: {said}");
         // Without the cipher they talk past each other.
         let (code, said) = connect(&url, &["-e", "echo/echo hi"]);
-        assert_eq!(code, Some(4), "{form}: {said}");
+        assert_eq!(code, Some(3), "{form}: {said}");
     }
     // Once for each listener that has one.
     assert_eq!(server.log().matches("a legacy cipher").count(), 4);

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate::protocol::ws::upgrade::UpgradeRequest;
 use tidegate::{Identity, SessionId};
 
 use super::super::Auth;
 use super::super::certificate::tests::certificate;
 use super::super::settings::AuthSettings;
+use super::super::source::Brought;
 use super::super::source::tests::request;
 use super::*;
 use crate::config::model::auth::CertificateUser;
@@ -36,7 +38,7 @@ fn who(auth: &Auth, token: Option<&str>, chain: &[Bytes]) -> Result<String, Stri
         .map(|t| format!("Authorization: Bearer {t}"))
         .collect();
     let headers: Vec<_> = headers.iter().map(String::as_str).collect();
-    let found = auth.identify(SessionId(1), Some(&request("/", &headers)), chain);
+    let found = auth.identify(SessionId(1), brought(&request("/", &headers)), chain);
     let name = |identity: Identity| identity.user.map_or(String::new(), String::from);
     found.map(name).map_err(|refused| refused.0)
 }
@@ -82,9 +84,15 @@ fn token_and_certificate_must_name_the_same() {
     );
     assert!(who(&auth(false, false, true), None, &adas).is_err());
     // Plain TCP has no request.
-    let tcp = both.identify(SessionId(1), None, &bobs).unwrap();
+    let tcp = both
+        .identify(SessionId(1), Brought::default(), &bobs)
+        .unwrap();
     assert_eq!(tcp.user.unwrap(), "bob");
-    assert!(strict.identify(SessionId(1), None, &none).is_err());
+    assert!(
+        strict
+            .identify(SessionId(1), Brought::default(), &none)
+            .is_err()
+    );
 }
 
 #[test]
@@ -94,6 +102,33 @@ fn the_settings_of_a_token_go_with_its_user() {
     let token = hs256(&good_header(Algorithm::HS256), &claims.to_string());
     let header = format!("Authorization: Bearer {token}");
     let request = request("/", &[&header]);
-    let found = auth(false, false, true).identify(SessionId(1), Some(&request), &[]);
+    let found = auth(false, false, true).identify(SessionId(1), brought(&request), &[]);
     assert_eq!(found.unwrap().settings.get("role"), Some("admin"));
+}
+
+fn brought(request: &UpgradeRequest) -> Brought<'_> {
+    Brought {
+        request: Some(request),
+        hello: None,
+    }
+}
+
+/// Clients of the extended protocol need no request to show a token.
+#[test]
+fn a_token_in_the_hello_names_the_user() {
+    let claims = good_claims();
+    let token = hs256(&good_header(Algorithm::HS256), &claims.to_string());
+    let found = |auth: &str, chain: &[Bytes]| {
+        let brought = Brought {
+            hello: Some(auth.as_bytes()),
+            request: None,
+        };
+        let found = self::auth(true, true, true).identify(SessionId(1), brought, chain);
+        found.map(|identity| identity.user.unwrap())
+    };
+    let good = format!("{{\"token\": \"{token}\"}}");
+    assert_eq!(found(&good, &[]).unwrap(), "ada");
+    // A bad one makes nobody a guest.
+    assert!(found("{\"token\": \"x.y.z\"}", &[]).is_err());
+    assert!(found("7", &[]).is_err());
 }

@@ -64,9 +64,10 @@ section! {
         /// The claim, an object of texts, that becomes the session's settings.
         settings_claim: Option<Text> = None => example("\"settings\""),
 
-        /// Where a token may be in a WebSocket request. Two different ones are refused.
+        /// Where a token may be: in the `$hello` of the extended protocol, or in a WebSocket
+        /// request. Two different ones are refused.
         sources: Vec<TokenSource> = sources()
-            => example("[\"authorization\", \"query:token\", \"cookie:id\", \"subprotocol\"]"),
+            => example("[\"hello\", \"authorization\", \"query:token\", \"cookie:id\", \"subprotocol\"]"),
 
         /// Whether a session ends when its token does.
         close_on_expiry: bool = false,
@@ -79,7 +80,8 @@ fn text(text: &str) -> Text {
 }
 
 fn sources() -> Vec<TokenSource> {
-    TokenSource::new("authorization").into_iter().collect()
+    let both = ["authorization", "hello"].map(TokenSource::new);
+    both.into_iter().flatten().collect()
 }
 
 /// What of a client's certificate is its user id.

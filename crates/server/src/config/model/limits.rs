@@ -98,11 +98,15 @@ limits! {
         max_connections: usize => range(1, i64::MAX as u64),
         /// Connections at a time from one client address (IPv6: from one /64).
         max_connections_per_address: usize => range(1, i64::MAX as u64),
-        /// Bytes that outbound queues and partial frames may hold together. Beyond it sends
+        /// Bytes that outbound queues, packets kept for clients to come back, and partial frames may
+        /// hold together. Beyond it sends
         /// are refused, clients for whom much waits are not read, and the connections that
         /// hold most are closed.
         memory_budget: u64 => range(64 * 1024, i64::MAX as u64),
-        /// How long stopping may take in all.
+        /// How long clients are served on once the gate is told to stop: those of the extended
+        /// protocol are told so, and connect elsewhere meanwhile. New ones are not taken.
+        drain_wait: OrOff<Time> => range(SHORTEST, LONGEST),
+        /// How long stopping may take in all, once what is drained has gone.
         shutdown_timeout: Time => range(SHORTEST, LONGEST),
         /// How long one operation of the store may take.
         store_timeout: Time => range(SHORTEST, LONGEST),
@@ -159,7 +163,8 @@ mod tests {
             for end in [least, most] {
                 let name = key.name;
                 let value = match name.ends_with("_timeout")
-                    || ["bind_deadline", "hello_wait", "resume_window"].contains(&name)
+                    || ["bind_deadline", "hello_wait", "resume_window", "drain_wait"]
+                        .contains(&name)
                 {
                     true => format!("{end}ms"),
                     false if name == "tls_watch" => continue,

@@ -66,6 +66,8 @@ gate.max_connections | 0 | found 0, expected a whole number of at least 1
 gate.max_connections_per_address | -1 | found -1, expected a whole number of at least 1
 gate.memory_budget | "1G" | found "1G", expected a whole number of at least 65536
 gate.memory_budget | 1024 | found 1024
+gate.drain_wait | "1ms" | found "1ms", expected "off" or a time from 100ms
+gate.drain_wait | true | found true, expected "off" or a time
 gate.shutdown_timeout | "0s" | found "0s", expected a time from 100ms to 365d
 gate.store_timeout | 5 | found 5, expected a time
 gate.max_dormant | -1 | found -1, expected a whole number from 0

@@ -106,7 +106,7 @@ texts! {
         |text| Exposure::only([text]).is_ok();
 
     /// Where a client's token is looked for.
-    TokenSource, "\"authorization\", \"query:NAME\", \"cookie:NAME\" or \"subprotocol\"",
+    TokenSource, "\"authorization\", \"hello\", \"query:NAME\", \"cookie:NAME\" or \"subprotocol\"",
         |text| text.parse::<crate::auth::settings::TokenSource>().is_ok();
 
     /// A text that says something.
