@@ -526,6 +526,44 @@ test("all of it can be done by keyboard", async () => {
   assert.deepEqual(nameless, []);
 });
 
+test("every state of the connection has its words", async () => {
+  const ada = await Person.open("ada", DESKTOP);
+  const words = await ada.page.evaluate(async () => {
+    const { stateWords } = await import("/chat/words.js");
+    const none = { messages: 0, packets: 0, gaps: 0 };
+    const usual = { cutUntil: null, resumable: true, missed: none, catchingUp: false, since: 0 };
+    const say = (state, more) => {
+      const { tone, title, detail } = stateWords({ ...usual, ...more, state });
+      return `${tone}: ${title}. ${detail}`;
+    };
+    const open = { state: "open", resumed: true };
+    return [
+      say({ state: "connecting" }, { resumable: false }),
+      say({ state: "connecting" }),
+      say({ state: "open", resumed: false }),
+      say(open, { catchingUp: true }),
+      say(open),
+      say(open, { missed: { messages: 1, packets: 3, gaps: 1 } }),
+      say({ state: "waiting", delay: 1 }),
+      say({ state: "offline" }),
+      say(open, { cutUntil: 1 }),
+      say({ state: "closed", code: 4504, reason: "closed by the service" }, { cutUntil: 1 }),
+    ];
+  });
+  assert.deepEqual(words, [
+    "busy: Connecting. ",
+    "busy: Resuming. Asking for your session.",
+    "good: Connected. ",
+    "busy: Resuming. Fetching what you missed.",
+    "good: Resumed. You missed nothing.",
+    "good: Resumed. 1 missed message delivered, and 2 other packets; 1 packet could not be kept.",
+    "bad: Connection lost. Trying to resume in {s} s.",
+    "bad: No network. It goes on when there is one.",
+    "bad: Cut by you. Back in {s} s. What the others say is kept.",
+    "bad: Ended. Closed by the service.",
+  ]);
+});
+
 test("a gate that is started anew has a new session, and the page says so", async () => {
   const ada = await Person.join("ada");
   await ada.enter("tea");
