@@ -7,6 +7,7 @@ import { MAX_FRAME, Packet, checkTopic, decode, encode, integer, toBytes } from 
 import { CloseCode, ErrorCode, ResumeRefusal, isFinal } from "../src/codes.js";
 import * as control from "../src/control.js";
 import { GateError, ProtocolError, TooLargeError } from "../src/errors.js";
+import { complete } from "../src/options.js";
 import { Session } from "../src/session.js";
 import { dice, frameMaker } from "./support/fake.js";
 import { ROOT } from "./support/tools.js";
@@ -72,12 +73,48 @@ test("the codes are those of the gate", () => {
   const close = listed(source("close.rs"), reason);
   // RFC 6455's, and what is only counted.
   for (const [name, code] of Object.entries(close)) if (code < 4000) delete close[name];
-  for (const name of ["NotResumed", "ResumeOverflow", "Handshake"]) delete close[name];
+  const never = ["NotResumed", "ResumeOverflow", "Handshake", "TooManyConnections"];
+  for (const name of never) delete close[name];
   assert.deepEqual(CloseCode, close);
   assert.deepEqual(ResumeRefusal, listed(source("extended/control.rs"), reason));
   assert.deepEqual(ErrorCode, listed(source("error.rs"), /^ {4}([A-Z_]+) = (\d+), "/gm));
+  const declared = readFileSync(`${ROOT}clients/js/index.d.ts`, "utf8");
+  assert.deepEqual(listed(declared, /^ {2}readonly (\w+): (\d+);/gm), {
+    ...ErrorCode,
+    ...ResumeRefusal,
+    ...CloseCode,
+  });
   assert.ok(isFinal(4500) && isFinal(4999));
   assert.ok(!isFinal(4499) && !isFinal(5000) && !isFinal(undefined));
+});
+
+test("the defaults are those that are documented", () => {
+  const flat = (text) => text.replace(/\s+/g, " ");
+  const read = (file) => flat(readFileSync(`${ROOT}${file}`, "utf8"));
+  const comma = (n) => n.toLocaleString("en-US");
+  const given = complete("wss://gate.example/", { WebSocket: class {} });
+  const { base, cap } = given.backoff;
+  const { packets, bytes } = given.maxQueued;
+  const queued = `${packets}, and ${bytes / 1024 / 1024} MiB (\`maxQueued\`)`;
+  const declared = [
+    `Milliseconds for the answer to a request. ${comma(given.requestTimeout)}. */ requestTimeout`,
+    `\`auth\` included. ${comma(given.connectTimeout)}. */ connectTimeout`,
+    `up to \`cap\`. ${base} and ${comma(cap)}. */ backoff`,
+    `${packets} and ${bytes / 1024 / 1024} MiB. */ maxQueued`,
+    `at a time. ${comma(given.maxRequests)}. */ maxRequests`,
+    `trying to connect. ${comma(given.maxHidden)}. */ maxHidden`,
+    `logs; at most ${control.MAX_NAME} bytes. */ agent`,
+    `outlive its connection. \`${given.resume}\`. */ resume`,
+  ];
+  const page = `begins at ${base} ms and doubles with each attempt, up to ${cap / 1000} s`;
+  for (const [file, phrases] of Object.entries({
+    "docs/protocol.md": [page],
+    "clients/js/README.md": [queued, `up to ${cap / 1000} s (\`backoff\`)`],
+    "clients/js/index.d.ts": declared,
+  })) {
+    const text = read(file);
+    for (const phrase of phrases) assert.ok(text.includes(phrase), `${file}: ${phrase}`);
+  }
 });
 
 test("a frame that cannot be read", () => {

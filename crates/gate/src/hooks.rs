@@ -4,6 +4,7 @@
 //! that panics fails what it was asked about, not the gate.
 
 use std::any::Any;
+use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +31,7 @@ pub(crate) struct Hooks {
     pub(crate) receive: Option<InboundFn>,
     pub(crate) route: Option<InboundFn>,
     pub(crate) outbound: Option<OutboundFn>,
+    pub(crate) resumed: Option<ResumedFn>,
     pub(crate) ended: Option<EndedFn>,
     pub(crate) packet_error: Option<PacketErrorFn>,
 }
@@ -43,14 +45,16 @@ pub(crate) type InboundFn = Box<
 >;
 pub(crate) type OutboundFn =
     Box<dyn Fn(&LocalSession, Packet) -> Result<Packet, Refused> + Send + Sync>;
+pub(crate) type ResumedFn = Box<dyn Fn(&LocalSession, SessionId) + Send + Sync>;
 pub(crate) type EndedFn = Box<dyn Fn(LocalSession, Ended) -> BoxFuture<'static, ()> + Send + Sync>;
 pub(crate) type PacketErrorFn = Box<dyn Fn(&LocalSession, &Topic, &CallError) + Send + Sync>;
 
 /// What an authenticate hook sees.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Credentials {
-    /// The id that the session will have, if the client is let in.
+    /// The id that the session will have, if the client is let in, and does not resume
+    /// another.
     pub session: SessionId,
     /// The client's address: what a trusted proxy says, where one is in between. The port is
     /// 0 if it did not tell; a peer on a Unix-domain socket has 127.0.0.1.
@@ -66,6 +70,21 @@ pub struct Credentials {
     /// The client's certificate chain, DER, its own first; see
     /// [`peer_certificate`](Self::peer_certificate). Empty for a client that showed none.
     pub certificates: Vec<Bytes>,
+}
+
+impl fmt::Debug for Credentials {
+    /// What the client shows to be let in is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("session", &self.session)
+            .field("peer", &self.peer)
+            .field("network", &self.network)
+            .field("listener", &self.listener)
+            .field("upgrade", &self.upgrade)
+            .field("hello_bytes", &self.hello.as_ref().map(Bytes::len))
+            .field("certificates", &self.certificates.len())
+            .finish()
+    }
 }
 
 /// Who a client is, as an authenticate hook found.

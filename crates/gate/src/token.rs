@@ -53,6 +53,11 @@ mod tests {
         assert_ne!(a.text, b.text);
         assert_ne!(a.hash, b.hash);
         assert_eq!(a.text.len(), 64);
+        assert!(a.text.len() <= tidegate_protocol::extended::MAX_TOKEN);
+        let page = include_str!("../../../docs/protocol.md");
+        let page: Vec<_> = page.split_whitespace().collect();
+        let phrase = format!("text without a meaning, {} characters", a.text.len());
+        assert!(page.join(" ").contains(&phrase));
     }
 
     #[test]
@@ -63,7 +68,7 @@ mod tests {
             "AAAA",
             &token[1..],
             &format!("{token}AA"),
-            &token.replace('A', "!").replace('a', "!"),
+            &token.replace(['A', 'a'], "!"),
         ] {
             if text != token {
                 assert!(parse(text).is_none(), "{text}");

@@ -81,6 +81,17 @@ mod tests {
     }
 
     #[test]
+    fn the_page_says_how_many() {
+        let page = include_str!("../../../docs/protocol.md");
+        let page: Vec<_> = page.split_whitespace().collect();
+        let seconds = WINDOW.as_secs();
+        let phrase = format!(
+            "After {ALLOWED} wrong tokens from one address (IPv6: one /64) within {seconds} s"
+        );
+        assert!(page.join(" ").contains(&phrase), "{phrase}");
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let tokens = WrongTokens::default();
         for n in 0..3 * REMEMBERED as u32 {

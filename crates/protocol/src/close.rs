@@ -108,6 +108,19 @@ impl CloseReason {
         matches!(self.code(), 1006 | 4000..=4499)
     }
 
+    /// Whether a session that can be resumed outlives a connection that ends so. A `$bye` of
+    /// the client's ends it whatever follows.
+    pub const fn keeps_session(self) -> bool {
+        matches!(
+            self,
+            Self::ClientLeft
+                | Self::ConnectionLost
+                | Self::HeartbeatTimeout
+                | Self::PartialFrameTimeout
+                | Self::Slow
+        )
+    }
+
     /// The reason with this number, if there is one.
     pub fn from_code(code: u16) -> Option<Self> {
         Self::ALL.iter().copied().find(|r| r.code() == code)

@@ -5,74 +5,65 @@
     reason = "in a test's helpers too, they fail the test"
 )]
 
+mod page;
+
+use page::{PAGE, bytes_behind, table};
 use tidegate_protocol::extended::ResumeRefusal;
 use tidegate_protocol::{Cipher, CloseReason, Codec, ErrorCode, Legacy, Packet, V1};
 
-const PAGE: &str = include_str!("../../../docs/protocol.md");
-
-/// Rows `| number | `Name` | text… |` of the page.
-fn rows() -> Vec<(u16, String, String)> {
-    let row = |line: &str| {
-        let mut cells = line.strip_prefix("| ")?.split(" | ");
-        let number = cells.next()?.parse().ok()?;
-        let name = cells.next()?.trim_matches('`').to_owned();
-        let text = cells.next()?.trim_end_matches([' ', '|']).to_owned();
-        Some((number, name, text))
-    };
-    PAGE.lines().filter_map(row).collect()
-}
-
+/// Codes, names and texts, what they mean for the client, and nothing that the code has not.
 #[test]
-fn every_close_reason_and_error_code_stands_there_as_it_is() {
-    let mut rows = rows();
-    for reason in CloseReason::ALL {
-        let text = match reason {
-            CloseReason::ConnectionLost
-            | CloseReason::Handshake
-            | CloseReason::TooManyConnections => {
-                format!("{} (never sent)", reason.text())
-            }
-            _ => reason.text().to_owned(),
+fn every_code_stands_there_as_it_is() {
+    let never = [
+        CloseReason::ConnectionLost,
+        CloseReason::TooManyConnections,
+        CloseReason::NotResumed,
+        CloseReason::ResumeOverflow,
+        CloseReason::Handshake,
+    ];
+    let mut reasons = CloseReason::ALL.to_vec();
+    reasons.sort_by_key(|reason| reason.code());
+    let row = |reason: &CloseReason| {
+        let text = match never.contains(reason) {
+            true => format!("{} (never sent)", reason.text()),
+            false => reason.text().to_owned(),
         };
-        take(&mut rows, (reason.code(), reason.name().to_owned(), text));
-    }
-    for code in ErrorCode::ALL {
-        take(
-            &mut rows,
-            (code.0, code.name().to_owned(), code.text().to_owned()),
-        );
-    }
-    for refusal in ResumeRefusal::ALL {
-        let (name, text) = (refusal.name().to_owned(), refusal.text().to_owned());
-        take(&mut rows, (refusal.code(), name, text));
-    }
-    assert!(rows.is_empty(), "not in the code: {rows:?}");
+        let (again, session) = (reason.may_reconnect(), reason.keeps_session());
+        let again = if again { "yes" } else { "no" };
+        let session = if session { "stays" } else { "ends" };
+        vec![
+            reason.code().to_string(),
+            reason.name().to_owned(),
+            text,
+            again.to_owned(),
+            session.to_owned(),
+        ]
+    };
+    same(
+        reasons.iter().map(row),
+        "Code | Name | Text | Reconnect | Session",
+    );
+    let row = |code: &ErrorCode| named(code.0, code.name(), code.text());
+    same(ErrorCode::ALL.iter().map(row), "Code | Name | Meaning");
+    let row = |why: &ResumeRefusal| named(why.code(), why.name(), why.text());
+    same(ResumeRefusal::ALL.iter().map(row), "Code | Name | Text");
+    page::says(&format!(
+        "Codes from {} are the services' own",
+        ErrorCode::FIRST_OF_SERVICES
+    ));
 }
 
-fn take(rows: &mut Vec<(u16, String, String)>, row: (u16, String, String)) {
-    let found = rows.iter().position(|r| *r == row);
-    rows.remove(found.unwrap_or_else(|| panic!("not in docs/protocol.md: {row:?}")));
+fn named(code: u16, name: &str, text: &str) -> Vec<String> {
+    vec![code.to_string(), name.to_owned(), text.to_owned()]
 }
 
-/// The bytes of the example that stands behind a line that begins with `head`.
-fn example(head: &str) -> Vec<u8> {
-    let (_, after) = PAGE.split_once(&format!("\n{head}")).expect(head);
-    let (_, after) = after.split_once("```text\n").expect(head);
-    let (text, _) = after.split_once("```").expect(head);
-    let mut bytes = Vec::new();
-    for line in text.lines() {
-        // What is in words stands apart from the bytes.
-        let (numbers, words) = line.split_once("  ").unwrap_or((line, ""));
-        let numbers = numbers.split(' ');
-        let numbers: Vec<_> = numbers
-            .map(|n| u8::from_str_radix(n, 16).expect(line))
-            .collect();
-        if let Some(quoted) = words.trim().strip_prefix('"') {
-            assert_eq!(quoted.trim_end_matches('"').as_bytes(), numbers, "{line}");
-        }
-        bytes.extend(numbers);
+fn same(code: impl Iterator<Item = Vec<String>>, head: &str) {
+    let (code, mut page): (Vec<_>, _) = (code.collect(), table(head));
+    for row in code {
+        let found = page.iter().position(|r| *r == row);
+        page.remove(found.unwrap_or_else(|| panic!("not in docs/protocol.md: {row:?}")));
     }
-    bytes
+    assert!(page.is_empty(), "not in the code: {page:?}");
 }
 
 #[test]
@@ -89,7 +80,7 @@ fn the_examples_are_what_the_code_writes_and_reads() {
         ("`aes-cbc`: 34 bytes", &cbc),
     ];
     for (head, codec) in forms {
-        let bytes = example(head);
+        let bytes = bytes_behind(head);
         let mut written = Vec::new();
         codec.encode(&hello, &mut written);
         assert_eq!(written, bytes, "{head}");

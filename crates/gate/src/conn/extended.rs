@@ -121,6 +121,16 @@ impl Connection {
         ) {
             return;
         }
+        let taken = {
+            let mut flow = self.session.core().flow.lock();
+            flow.is_attached(self.epoch)
+                .then(|| flow.ack_now())
+                .flatten()
+        };
+        // So that the client knows what was taken, should it not come back.
+        if let Some(count) = taken {
+            self.write_control(&GateControl::Ack(count));
+        }
         self.write_control(&last_word(reason));
     }
 
@@ -129,7 +139,7 @@ impl Connection {
     /// Whether the session waits for its client when its connection ends so.
     pub(super) fn may_leave(&self, reason: CloseReason) -> bool {
         let mut flow = self.session.core().flow.lock();
-        flow.is_resumable() && flow.phase == Phase::Open && keeps_session(reason)
+        flow.is_resumable() && flow.phase == Phase::Open && reason.keeps_session()
     }
 
     /// Lets a hook that is at work on a packet finish without the connection: the packet
@@ -154,18 +164,6 @@ pub(crate) fn last_word(reason: CloseReason) -> GateControl {
     GateControl::Close(close)
 }
 
-/// Whether a client whose connection ends so may come back for its session.
-pub(crate) fn keeps_session(reason: CloseReason) -> bool {
-    matches!(
-        reason,
-        CloseReason::ClientLeft
-            | CloseReason::ConnectionLost
-            | CloseReason::HeartbeatTimeout
-            | CloseReason::PartialFrameTimeout
-            | CloseReason::Slow
-    )
-}
-
 /// A packet that has passed the hooks, or was handled by them.
 pub(super) struct Passed {
     pub(super) packet: Packet,
@@ -180,5 +178,17 @@ impl Passed {
     pub(super) fn dispatch(self, session: &LocalSession, at: &Attachment) {
         crate::dispatch::dispatch(session, at, self.packet, self.count);
         drop(self.turn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_says_when_to_come_back() {
+        let (from, to) = RETRY_AFTER;
+        let phrase = format!("`retry_after_ms` is between {from} and {to}");
+        assert!(include_str!("../../../../docs/protocol.md").contains(&phrase));
     }
 }

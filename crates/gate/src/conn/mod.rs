@@ -35,7 +35,7 @@ mod timers;
 pub(crate) mod wire;
 mod write;
 
-use extended::{Passed, keeps_session};
+use extended::Passed;
 use rate::Bucket;
 use wire::Wire;
 use write::End;
@@ -330,7 +330,7 @@ impl Connection {
     fn finish(&mut self, reason: CloseReason) {
         self.finished = true;
         self.at.shard.detach(self.slot);
-        if keeps_session(reason) && self.session.wait_for_client(self.epoch) {
+        if reason.keeps_session() && self.session.wait_for_client(self.epoch) {
             self.leave_hook();
             return;
         }

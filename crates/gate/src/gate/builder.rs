@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use thiserror::Error;
-use tidegate_protocol::{GateId, InvalidName, Packet, Topic};
+use tidegate_protocol::{GateId, InvalidName, Packet, SessionId, Topic};
 use tokio::runtime::Handle;
 
 use super::run::RunningGate;
@@ -205,6 +205,17 @@ impl GateBuilder {
         R: Future<Output = ()> + Send + 'static,
     {
         self.hooks.ended = Some(Box::new(move |session, ended| hook(session, ended).boxed()));
+        self
+    }
+
+    /// Runs when a client has come back for its session, before it is told so: with the
+    /// session, and the id that its new connection's [`Credentials`](crate::Credentials)
+    /// named. Must not block.
+    pub fn on_resumed<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&LocalSession, SessionId) + Send + Sync + 'static,
+    {
+        self.hooks.resumed = Some(Box::new(hook));
         self
     }
 

@@ -270,7 +270,7 @@ impl LocalSession {
 }
 
 /// What a client is told that comes back for a session that ended so.
-fn why_gone(reason: CloseReason) -> ResumeRefusal {
+pub(super) fn why_gone(reason: CloseReason) -> ResumeRefusal {
     match reason {
         CloseReason::NotResumed => ResumeRefusal::Expired,
         CloseReason::ResumeOverflow => ResumeRefusal::Overflowed,

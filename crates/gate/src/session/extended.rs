@@ -11,6 +11,7 @@ use tidegate_protocol::extended::{
 };
 use tidegate_protocol::{Codec, SessionId, UserId};
 
+use super::change::why_gone;
 use super::entry::Entry;
 use super::flow::{Flow, Phase};
 use crate::clock::Tick;
@@ -160,17 +161,24 @@ impl Flow {
         Some(extended.hook_turn.get_or_insert_default().clone())
     }
 
+    /// The count to acknowledge, if the client has not been told it, however soon.
+    pub(crate) fn ack_now(&mut self) -> Option<u64> {
+        let received = self.received;
+        let extended = self.extended()?;
+        (extended.acknowledged < received).then(|| {
+            extended.acknowledged = received;
+            extended.owes_ack_since = Tick::NEVER;
+            received
+        })
+    }
+
     /// The count to acknowledge, if it is time to.
     pub(crate) fn ack_due(&mut self, now: Tick) -> Option<u64> {
         let received = self.received;
         let extended = self.extended()?;
         let owed = received - extended.acknowledged;
-        if owed == 0 || (owed < u64::from(ACK_PACKETS) && extended.ack_at() > now) {
-            return None;
-        }
-        extended.acknowledged = received;
-        extended.owes_ack_since = Tick::NEVER;
-        Some(received)
+        let due = owed >= u64::from(ACK_PACKETS) || extended.ack_at() <= now;
+        due.then(|| self.ack_now()).flatten()
     }
 
     /// The client acknowledges, on the connection of `epoch`.
@@ -283,8 +291,11 @@ impl Flow {
         next: TokenHash,
         heartbeat: Heartbeat,
     ) -> Result<Resumed, ResumeRefusal> {
-        if self.phase != Phase::Open {
-            return Err(ResumeRefusal::Ended);
+        match self.phase {
+            Phase::Open => {}
+            // What it is told does not depend on how far the end has come.
+            Phase::Closing(closing) => return Err(why_gone(closing.reason)),
+            Phase::Ended => return Err(ResumeRefusal::Ended),
         }
         let resume = self.resume().ok_or(ResumeRefusal::Ended)?;
         // Before anything is believed: who is not the client must not change anything.

@@ -119,6 +119,11 @@ impl GateInner {
                     token: next,
                 })
             }
+            Err(ResumeRefusal::Ended) => Err(match self.dormant.why_gone(id) {
+                // It has not got to being remembered.
+                ResumeRefusal::Unknown => ResumeRefusal::Ended,
+                why => why,
+            }),
             Err(refusal) => Err(refusal),
         }
     }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Setup;
 use crate::conn::wire::{Item, Wire};
 use crate::gate::GateInner;
-use crate::hooks::Identity;
+use crate::hooks::{Identity, guarded_now};
 use crate::listener::{Endpoint, Protocol};
 use crate::session::LocalSession;
 use crate::session::extended::{Extended, Retention};
@@ -148,7 +148,12 @@ impl Setup {
                 heartbeat: terms.heartbeat,
             };
             match self.claim(&claim) {
-                Ok(back) => return self.welcome_back(io, back, terms).await,
+                Ok(back) => {
+                    if let Some(hook) = &self.gate.hooks.resumed {
+                        guarded_now("resumed", &self.gate, || hook(&back.session, id));
+                    }
+                    return self.welcome_back(io, back, terms).await;
+                }
                 Err(why) => refused = Some(why),
             }
         }

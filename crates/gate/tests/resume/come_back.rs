@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate::bus::{CallError, Connected, Ended};
 use tidegate::protocol::extended::*;
 use tidegate::service::{Service, Session};
-use tidegate::{CloseReason, Guests, Inbound, SessionId};
+use tidegate::{CloseReason, Guests, Identity, Inbound, SessionId};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
@@ -274,5 +274,24 @@ async fn a_gate_that_stops_waits_for_nobody() {
     let mut client = Extended::join(&gate).await;
     client.cut();
     dormant(&gate).await;
+    gate.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_learns_under_which_id_a_client_authenticated_when_it_came_back() {
+    let (asked, mut ids) = tokio::sync::mpsc::unbounded_channel();
+    let (back, mut resumed) = tokio::sync::mpsc::unbounded_channel();
+    let gate = builder()
+        .on_authenticate(Duration::from_secs(1), move |credentials| {
+            let _ = asked.send(credentials.session);
+            async { Ok(Identity::guest()) }
+        })
+        .on_resumed(move |session, id| _ = back.send((session.id(), id)));
+    let gate = gate.start().await.unwrap();
+    let mut client = Extended::join(&gate).await;
+    client.cut();
+    client.come_back(&gate).await;
+    let (first, second) = (ids.recv().await.unwrap(), ids.recv().await.unwrap());
+    assert_eq!(resumed.recv().await, Some((first, second)));
     gate.stop().await;
 }

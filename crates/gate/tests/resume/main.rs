@@ -3,12 +3,17 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../support/log.rs"]
+#[allow(dead_code, unreachable_pub, reason = "other tests use it too")]
+mod log;
 
 mod come_back;
 mod cut;
 mod delivery;
 mod refused;
+mod reserved;
 mod speak;
+mod tokens;
 
 use std::time::Duration;
 

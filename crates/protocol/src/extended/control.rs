@@ -60,16 +60,24 @@ pub enum ControlError {
     /// The body is not eight bytes.
     #[error("the body has {0} bytes, 8 are needed")]
     Length(usize),
-    /// The body is not the JSON that the topic asks for.
-    #[error("the body is not as it should be: {0}")]
-    Json(String),
+    /// The body is not the JSON that the topic asks for. Nothing of it is repeated: it may
+    /// hold secrets.
+    #[error("the body is not as it should be: {what} at line {line}, column {column}")]
+    Json {
+        /// What is wrong.
+        what: &'static str,
+        /// Where that was noticed, from 1.
+        line: usize,
+        /// In bytes, from 1; 0 at a line's end.
+        column: usize,
+    },
     /// A text or a list is too long.
     #[error("{0} is too long")]
     TooLong(&'static str),
 }
 
 /// How a client opens.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Hello {
     /// Versions that the client speaks.
     pub versions: Vec<u16>,
@@ -91,6 +99,20 @@ pub struct Hello {
     /// The session that it wants to go on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumeRequest>,
+}
+
+impl std::fmt::Debug for Hello {
+    /// What the client shows to be let in is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hello")
+            .field("versions", &self.versions)
+            .field("agent", &self.agent)
+            .field("device", &self.device)
+            .field("capabilities", &self.capabilities)
+            .field("heartbeat", &self.heartbeat)
+            .field("resume", &self.resume)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Within which time, in milliseconds, each side sends something, a `$ping` if it has
@@ -438,5 +460,14 @@ fn integer(body: &[u8]) -> Result<u64, ControlError> {
 }
 
 fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ControlError> {
-    serde_json::from_slice(body).map_err(|e| ControlError::Json(e.to_string()))
+    use serde_json::error::Category;
+    serde_json::from_slice(body).map_err(|error| ControlError::Json {
+        what: match error.classify() {
+            Category::Data => "a field is missing, there twice or of another type",
+            Category::Eof => "it ends too early",
+            Category::Io | Category::Syntax => "no JSON",
+        },
+        line: error.line(),
+        column: error.column(),
+    })
 }

@@ -32,6 +32,18 @@ impl Expiries {
         self.0.lock().remove(session);
     }
 
+    /// Whoever was looked at as `attempt` is this session: what holds for it is what was said
+    /// then.
+    pub(super) fn resumed(&self, session: SessionId, attempt: SessionId) {
+        let mut table = self.0.lock();
+        table.remove(session);
+        if let Some(at) = table.by_session.get(&attempt).copied() {
+            table.remove(attempt);
+            table.by_session.insert(session, at);
+            table.by_time.insert((at, session));
+        }
+    }
+
     /// Closes those whose time has come. Answers how many it closed.
     pub(super) fn close_due(&self, gate: &Gate, now: u64) -> usize {
         let mut due = Vec::new();
@@ -85,6 +97,21 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_resumes_has_the_time_of_the_newest_token() {
+        let expiries = Expiries::default();
+        let [session, attempt, other] = [1, 2, 3].map(SessionId);
+        expiries.set(session, 10);
+        expiries.set(attempt, 20);
+        expiries.set(other, 30);
+        expiries.resumed(session, attempt);
+        assert_eq!(expiries.0.lock().by_session[&session], 20);
+        assert_eq!(expiries.len(), 2);
+        // By something that does not expire.
+        expiries.resumed(session, attempt);
+        assert_eq!(expiries.len(), 1);
+    }
 
     #[tokio::test]
     async fn ended_sessions_are_forgotten_and_those_in_set_up_are_not() {

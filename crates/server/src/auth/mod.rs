@@ -80,6 +80,17 @@ impl Auth {
     /// Has the gate ask who its clients are.
     pub(crate) fn on(self: &Arc<Self>, gate: GateBuilder) -> GateBuilder {
         let auth = self.clone();
+        let gate = match &self.expiries {
+            Some(_) => {
+                let auth = self.clone();
+                gate.on_resumed(move |session, attempt| {
+                    if let Some(expiries) = &auth.expiries {
+                        expiries.resumed(session.id(), attempt);
+                    }
+                })
+            }
+            None => gate,
+        };
         gate.on_authenticate(self.settings.timeout, move |credentials| {
             let brought = Brought {
                 hello: credentials.hello.as_deref(),
