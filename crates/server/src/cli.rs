@@ -131,7 +131,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3654")]
     pub(crate) ws: String,
 
-    /// Where the status page is
+    /// Where the chat page is
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3655")]
     pub(crate) page: String,
 
@@ -139,10 +139,15 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3656")]
     pub(crate) admin: String,
 
-    /// Web pages of this origin may connect (http://localhost:8080); may be given several
-    /// times; without it those of the gate's own host may
+    /// Web pages of this origin may connect too (http://192.168.1.5:3655), beside those of
+    /// --page; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) ws_origin: Vec<String>,
+
+    /// Where browsers find the gate's WebSocket listener, if something lies between: a proxy,
+    /// a mapped port
+    #[arg(long, value_name = "URL")]
+    pub(crate) ws_url: Option<String>,
 
     /// Tell clients about errors in packets of this topic; the version 1 protocol has no
     /// word for them

@@ -1,4 +1,4 @@
-//! `tidegate demo`: a gate on this machine, and how to try it.
+//! `tidegate demo`: a gate on this machine, a page to chat on, and how to try it.
 
 use std::env;
 use std::fmt::Display;
@@ -12,7 +12,7 @@ use crate::config::problem::{KeyPath, Origin, Problem};
 use crate::config::value::text::HttpAddress;
 use crate::config::{Given, Loaded, Mistakes, Sources};
 use crate::logging;
-use crate::page::Page;
+use crate::page::{Page, Reach};
 use crate::run::{self, RunError};
 use crate::secret::Secret;
 
@@ -22,13 +22,20 @@ const PATIENCE: &str = "1h";
 
 /// Runs the demo until a signal comes.
 pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
-    let page = HttpAddress::new(&args.page).map_err(|expected| {
-        let origin = Origin::Flag("--page".to_owned());
-        let what = format!("found {:?}, expected {expected}", args.page);
-        Mistakes::from(Problem::new(&origin, &KeyPath::new(), what))
-    })?;
-    let config = Loaded::load(&sources(args))?.config;
+    let page = HttpAddress::new(&args.page);
+    let page = page.map_err(|expected| mistake("--page", &args.page, expected))?;
+    let ws_url = args.ws_url.clone();
+    if let Some(url) = &ws_url {
+        Reach::check(url).map_err(|expected| mistake("--ws-url", url, expected))?;
+    }
+    let mut config = Loaded::load(&sources(args))?.config;
     logging::start(config.log.clone());
+    // Before the gate starts: it lets in what comes from here, and needs the port for that.
+    let page = run::bind_http("page", page.as_str())?;
+    let mut reach = Reach::new(page.address(), ws_url);
+    for ws in &mut config.websocket {
+        reach.let_in(ws.origins.get_or_insert_default());
+    }
     let token = token();
     let admin = admin::Settings::of(&config.admin).map(|settings| admin::Settings {
         token: Some(token.clone()),
@@ -44,8 +51,8 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
             python: tcp.map(python).unwrap_or_default(),
             admin: format!("http://{}", shown(admin)),
         };
-        let served = Page::new(&found, gate.gate().clone());
-        let server = run::bind_http("page", page.as_str(), served.handler())?;
+        let served = Page::new(&found, &reach, ws, gate.gate().clone());
+        let server = page.serve(served.handler());
         let text = found.text(server.address(), &token);
         // Whoever closed standard output does not want to read it.
         let _ = io::stdout().write_all(text.as_bytes());
@@ -53,6 +60,12 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
         Ok(server)
     })
     .await
+}
+
+fn mistake(flag: &str, found: &str, expected: &str) -> Mistakes {
+    let what = format!("found {found:?}, expected {expected}");
+    let origin = Origin::Flag(flag.to_owned());
+    Mistakes::from(Problem::new(&origin, &KeyPath::new(), what))
 }
 
 /// Every service, and no limit on what one address may do. No file, no environment: the demo
@@ -127,7 +140,8 @@ Tidegate {version}: the demo is running. Ctrl-C stops it.
   admin      {admin}/healthz  {admin}/readyz
   metrics    curl -H 'Authorization: Bearer {token}' {admin}/metrics
 
-Chat: open two more terminals here, paste one line into each,
+Chat in a browser: open the page in two windows. Or on terminals: open two more here, paste
+one line into each,
 
   {first}
   {second}

@@ -42,6 +42,8 @@ pub(crate) struct Reply {
     body: Body,
     /// How to authenticate, with 401.
     pub(crate) challenge: Option<&'static str>,
+    /// The content security policy, if not the usual one.
+    pub(crate) policy: Option<HeaderValue>,
 }
 
 enum Body {
@@ -57,6 +59,7 @@ impl Reply {
             content_type,
             body: Body::Ready(body),
             challenge: None,
+            policy: None,
         }
     }
 
@@ -76,6 +79,7 @@ impl Reply {
             content_type,
             body: Body::Costly(Box::new(body)),
             challenge: None,
+            policy: None,
         }
     }
 }
@@ -87,19 +91,37 @@ pub(crate) struct HttpServer {
     task: tokio::task::JoinHandle<()>,
 }
 
-impl HttpServer {
-    /// Binds `address`, and serves from now on.
-    pub(crate) fn start(address: &str, handler: Handler) -> io::Result<Self> {
+/// A server that is to be: it has its port, and connections wait.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds `address`.
+    pub(crate) fn new(address: &str) -> io::Result<Self> {
         let listener = net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let listener = TcpListener::from_std(listener)?;
-        Ok(Self {
-            address,
-            task: tokio::spawn(accept(listener, handler)),
-        })
+        Ok(Self { listener, address })
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves from now on.
+    pub(crate) fn serve(self, handler: Handler) -> HttpServer {
+        HttpServer {
+            address: self.address,
+            task: tokio::spawn(accept(self.listener, handler)),
+        }
+    }
+}
+
+impl HttpServer {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -176,15 +198,14 @@ async fn response(reply: Reply) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    let policy = reply.policy;
+    let policy = policy.unwrap_or(HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     for (name, value) in [
         (header::CONTENT_TYPE, Some(reply.content_type)),
         (header::CACHE_CONTROL, Some("no-store")),
         (header::X_CONTENT_TYPE_OPTIONS, Some("nosniff")),
         (header::REFERRER_POLICY, Some("no-referrer")),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            Some(CONTENT_SECURITY_POLICY),
-        ),
         (header::WWW_AUTHENTICATE, reply.challenge),
         (
             header::ALLOW,

@@ -17,7 +17,7 @@ use crate::auth::settings::AuthError;
 use crate::cli::ServeArgs;
 use crate::config::gate::Unusable;
 use crate::config::{Loaded, Mistakes, check};
-use crate::http::HttpServer;
+use crate::http::Bound;
 use crate::kernel::{self, Needs};
 use crate::systemd::{self, Manager};
 use crate::{descriptors, logging};
@@ -119,8 +119,8 @@ pub(crate) async fn until_signal<T>(
         Some(settings) => {
             let address = settings.address.clone();
             let state = Admin::new(settings);
-            let server = bind_http("admin", &address, state.clone().handler())?;
-            Some((server, state))
+            let server = bind_http("admin", &address)?;
+            Some((server.serve(state.clone().handler()), state))
         }
         None => None,
     };
@@ -158,19 +158,15 @@ pub(crate) async fn until_signal<T>(
     Ok(())
 }
 
-/// Serves HTTP on `address`.
-pub(crate) fn bind_http(
-    what: &'static str,
-    address: &str,
-    handler: crate::http::Handler,
-) -> Result<HttpServer, RunError> {
-    let server = HttpServer::start(address, handler).map_err(|why| RunError::Http {
+/// Takes `address` for HTTP.
+pub(crate) fn bind_http(what: &'static str, address: &str) -> Result<Bound, RunError> {
+    let bound = Bound::new(address).map_err(|why| RunError::Http {
         what,
         address: address.to_owned(),
         why,
     })?;
-    tracing::info!(address = %server.address(), "{what} is served");
-    Ok(server)
+    tracing::info!(address = %bound.address(), "{what} is served");
+    Ok(bound)
 }
 
 /// SIGTERM and SIGINT.

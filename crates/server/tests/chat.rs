@@ -119,7 +119,7 @@ fn the_page_and_its_counts() {
         .split_whitespace()
         .filter_map(|w| w.strip_prefix("http://"));
     let page = urls.next().unwrap().trim_end_matches('/').parse().unwrap();
-    let (status, html) = http(page, "GET", "/").unwrap();
+    let (status, html) = http(page, "GET", "/gate").unwrap();
     assert_eq!(status, 200);
     assert!(
         html.contains(&gate.tcp_url) && html.contains(&gate.ws_url),
@@ -138,7 +138,19 @@ fn the_page_and_its_counts() {
     let policy = policy.unwrap();
     assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'"));
     assert!(!policy.contains("unsafe"), "{policy}");
-    for path in ["/style.css", "/script.js"] {
+    let port = gate
+        .ws_url
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .unwrap();
+    assert!(policy.contains(&format!(
+        "connect-src 'self' ws://127.0.0.1:{port} ws://localhost:{port};"
+    )));
+    let (_, html) = http(page, "GET", "/").unwrap();
+    assert!(html.contains(&format!("data-port=\"{port}\"")), "{html}");
+    assert!(!html.contains("{{"), "{html}");
+    for path in ["/chat/app.js", "/chat/chat.css", "/client/index.js"] {
         assert_eq!(http(page, "GET", path).unwrap().0, 200, "{path}");
     }
     assert_eq!(http(page, "GET", "/nothing").unwrap().0, 404);

@@ -138,3 +138,38 @@ async fn what_no_longer_fits_becomes_a_gap() {
     assert_eq!(client.packet().await.1, "the counts agree");
     gate.stop().await;
 }
+
+/// The client may have what was written, though it says that it has not: a connection that
+/// it has given up may still be read.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_is_not_replaced_or_dropped_any_more() {
+    let gate = start().await;
+    let on = || listener().limits(limits(|l| l.send_queue_packets = 3));
+    let mut client = Extended::join_on(&gate, on(), &hello()).await;
+    let session = gate.gate().sessions().next().unwrap();
+    let send = |body: &'static str, delivery| session.send_as(packet("n/n", body), delivery);
+    send("latest", latest("a")).unwrap();
+    send("droppable", Delivery::Droppable).unwrap();
+    tokio::time::sleep(SECOND / 10).await;
+    client.cut();
+    until("the gate sees the break", || {
+        session.connected() == Connected::Dormant
+    })
+    .await;
+    let back = client.state.hello(&hello());
+    let mut io = connect_with(&gate, on(), 64 * 1024);
+    io.send(HELLO, &back.body).await;
+    // Between the resume and the first write of the connection.
+    until("it is back", || session.connected() == Connected::Attached).await;
+    send("newer", latest("a")).unwrap();
+    let full = send("critical", Delivery::Critical);
+    let welcome = read_welcome(&mut io).await;
+    client.state.welcome(&welcome).unwrap();
+    client.io = io;
+    tokio::time::sleep(SECOND / 10).await;
+    send("end", Delivery::Critical).unwrap();
+    let mut expected = vec!["latest", "droppable", "newer"];
+    expected.extend(full.is_ok().then_some("critical"));
+    assert_eq!(all(&mut client).await, expected);
+    gate.stop().await;
+}

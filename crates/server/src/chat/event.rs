@@ -3,9 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use tidegate::Clients;
+use serde_json::value::{RawValue, to_raw_value};
 use tidegate::bus::GateError;
 use tidegate::service::SessionHandle;
+use tidegate::{Clients, Delivery, SessionId};
 
 use super::error::ChatError;
 use super::name::ChatName;
@@ -49,23 +50,54 @@ pub(super) enum Event<'a> {
         room: &'a ChatName,
         by: &'a ChatName,
     },
+    /// `chat/owner`
+    Owner {
+        room: &'a ChatName,
+        name: &'a ChatName,
+    },
+    /// `chat/away`
+    Away {
+        room: &'a ChatName,
+        name: &'a ChatName,
+        away: bool,
+        #[serde(skip)]
+        session: SessionId,
+    },
 }
+
+/// The topic of [`Event::Said`].
+pub(super) const SAID: &str = "chat/said";
 
 impl Event<'_> {
     fn topic(&self) -> &'static str {
         match self {
-            Self::Said { .. } => "chat/said",
+            Self::Said { .. } => SAID,
             Self::Told { .. } => "chat/told",
             Self::Joined { .. } => "chat/joined",
             Self::Left { .. } => "chat/left",
             Self::Renamed { .. } => "chat/renamed",
             Self::Kicked { .. } => "chat/kicked",
+            Self::Owner { .. } => "chat/owner",
+            Self::Away { .. } => "chat/away",
         }
     }
 
+    /// How much it matters: who is away now is of interest only as long as it is so.
+    fn delivery(&self) -> Delivery {
+        match self {
+            Self::Away { session, .. } => Delivery::Latest(format!("away/{session}").into()),
+            _ => Delivery::Critical,
+        }
+    }
+
+    /// The body.
+    pub(super) fn raw(&self) -> Result<Box<RawValue>, ChatError> {
+        // Strings and numbers: it does not fail.
+        to_raw_value(self).map_err(|_| ChatError::NotDelivered)
+    }
+
     fn body(&self) -> Result<Vec<u8>, ChatError> {
-        // Strings and a number: it does not fail.
-        serde_json::to_vec(self).map_err(|_| ChatError::NotDelivered)
+        Ok(self.raw()?.get().as_bytes().to_vec())
     }
 
     /// To everyone in a room; answers how many took it.
@@ -75,7 +107,8 @@ impl Event<'_> {
         room: &ChatName,
     ) -> Result<u64, ChatError> {
         let group = clients.to_group(place::group(room));
-        Ok(group.send(self.topic(), self.body()?).await?.taken())
+        let sent = group.send_as(self.topic(), self.body()?, self.delivery());
+        Ok(sent.await?.taken())
     }
 
     /// To one session.

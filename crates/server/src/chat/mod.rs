@@ -4,15 +4,20 @@
 //! could run in a process of its own.
 //!
 //! - This file: the methods. [`room`]: those about rooms.
-//! - [`people`]: who is there, and in which room.
+//! - [`people`]: who is there, and in which room. [`open_room`]: one room.
 //! - [`place`]: puts a session where its person is: group and settings.
 //! - [`input`]: bodies, JSON or what someone types. [`event`]: what is pushed.
 //!   [`error`]: what can go wrong.
 //!
-//! A person has a name, which is also the session's user id, and is in exactly one room;
-//! everyone begins in the lobby. A room is there as long as someone is in it, and whoever
-//! opened it may send others out of it. Members of a room are a group of sessions. Who is
-//! there is kept in memory, so there is one instance of this service.
+//! A person has a name, which is in the session's settings, and is in exactly one room;
+//! everyone begins in the lobby. Who takes another name keeps the one they logged in with, as
+//! the session's user: nobody else gets it meanwhile. A room is there as long as someone is in
+//! it, and remembers what was said last. Whoever opened it may send others out of it; when they
+//! leave, that passes to who has been there for longest. Members of a room are a group of
+//! sessions. Who is there is kept in memory, so there is one instance of this service.
+//!
+//! A person whose connection is lost stays where they are while the session waits for them;
+//! the others see them away, and what is said meanwhile is kept for them.
 //!
 //! | Method | Body | Plain body | |
 //! | --- | --- | --- | --- |
@@ -21,20 +26,25 @@
 //! | `join` | `{"room"}` | the room | answers `{"room", "people", "count"}` |
 //! | `leave` | – | – | back to the lobby; answers as `join` does |
 //! | `rooms` | – | – | answers `{"rooms": [{"room", "people", "owner"}], "count"}` |
-//! | `who` | `{"room"}` or – | a room or nothing | answers `{"people": [{"name", "room"}], "count"}` |
+//! | `who` | `{"room"}` or – | a room or nothing | answers `{"people": [{"name", "room", "away"}], "count"}` |
+//! | `me` | – | – | answers `{"name", "room"}` |
+//! | `history` | – | – | what was said last in the room: answers `{"room", "said"}`, a list of `chat/said` |
 //! | `say` | `{"text"}` | the text | one-way; to the room |
 //! | `tell` | `{"to", "text"}` | name, space, text | one-way; to one person |
 //! | `kick` | `{"name"}` | the name | one-way; into the lobby |
 //!
 //! Pushed: `chat/said` `{"room", "from", "text", "at"}` (also to who said it), `chat/told`
 //! `{"from", "text", "at"}`, `chat/joined` and `chat/left` `{"room", "name"}`,
-//! `chat/renamed` `{"room", "name", "was"}`, `chat/kicked` `{"room", "by"}`. `at` is in
-//! milliseconds since 1970.
+//! `chat/renamed` `{"room", "name", "was"}`, `chat/kicked` `{"room", "by"}`, `chat/owner`
+//! `{"room", "name"}`, `chat/away` `{"room", "name", "away"}`. `at` is in milliseconds since
+//! 1970; no two messages of a room have the same. `chat/away` is the latest word about someone,
+//! all others are critical.
 
 mod error;
 mod event;
 mod input;
 mod name;
+mod open_room;
 mod people;
 mod place;
 mod room;
@@ -46,10 +56,10 @@ use serde_json::json;
 use tidegate::{Clients, Guests, Json, Service, Session, State};
 
 use error::ChatError;
-use event::{Event, now};
+use event::{Event, SAID, now};
 use input::{Input, Plain};
 use name::ChatName;
-use people::{Listed, ListedPerson, People};
+use people::{Gone, Listed, ListedPerson, People};
 
 /// Longest text, in characters.
 const MAX_TEXT: usize = 2_000;
@@ -66,9 +76,13 @@ pub(crate) fn service() -> Service {
         .request("leave", room::leave)
         .request("rooms", room::rooms)
         .request("who", who)
+        .request("me", me)
+        .request("history", room::history)
         .one_way("say", say)
         .one_way("tell", tell)
         .one_way("kick", room::kick)
+        .on_dormant(away)
+        .on_resumed(back)
         .on_disconnect(left)
 }
 
@@ -145,16 +159,9 @@ async fn rename(
     let name = ChatName::new(&request.name)?;
     let was = people.rename(session.id(), &name)?;
     if was != name {
-        let rebound = async {
-            session.unbind().await?;
-            session.bind(name.as_str()).await?;
-            session.set("name", name.as_str()).await
-        };
-        if let Err(error) = rebound.await {
-            // Back to what the session's user id still says, or said.
+        // Not the user: who is bound anew would have to log in again after a lost connection.
+        if let Err(error) = session.set("name", name.as_str()).await {
             let _ = people.rename(session.id(), &was);
-            let _ = session.unbind().await;
-            let _ = session.bind(was.as_str()).await;
             return Err(error.into());
         }
         let room = people.room_of(session.id())?;
@@ -202,6 +209,15 @@ async fn who(
     }))
 }
 
+async fn me(
+    session: Session,
+    State(people): State<People>,
+) -> Result<Json<serde_json::Value>, ChatError> {
+    let name = people.name_of(session.id())?;
+    let room = people.room_of(session.id())?;
+    Ok(Json(json!({ "name": name, "room": room })))
+}
+
 /// A body that is a text.
 #[derive(Debug, Deserialize)]
 struct Said {
@@ -223,15 +239,9 @@ async fn say(
     Input(said): Input<Said>,
 ) -> Result<(), ChatError> {
     check_text(&said.text)?;
-    let room = people.room_of(session.id())?;
-    let from = people.name_of(session.id())?;
-    let said = Event::Said {
-        room: &room,
-        from: &from,
-        text: &said.text,
-        at: now(),
-    };
-    match said.to_room(&clients, &room).await? {
+    let (room, body) = people.say(session.id(), &said.text)?;
+    let group = clients.to_group(place::group(&room));
+    match group.send(SAID, body).await?.taken() {
         0 => Err(ChatError::NotDelivered),
         _ => Ok(()),
     }
@@ -276,7 +286,7 @@ async fn left(
     clients: Clients,
 ) -> Result<(), ChatError> {
     // A guest who never logged in is not there.
-    let Some((name, room)) = people.leave(session.id()) else {
+    let Some(Gone { name, room, owner }) = people.leave(session.id()) else {
         return Ok(());
     };
     let left = Event::Left {
@@ -284,6 +294,41 @@ async fn left(
         name: &name,
     };
     left.to_room(&clients, &room).await?;
+    room::owned(&clients, &room, owner.as_ref()).await
+}
+
+async fn away(
+    session: Session,
+    State(people): State<People>,
+    clients: Clients,
+) -> Result<(), ChatError> {
+    show_away(&session, &people, &clients, true).await
+}
+
+async fn back(
+    session: Session,
+    State(people): State<People>,
+    clients: Clients,
+) -> Result<(), ChatError> {
+    show_away(&session, &people, &clients, false).await
+}
+
+async fn show_away(
+    session: &Session,
+    people: &People,
+    clients: &Clients,
+    away: bool,
+) -> Result<(), ChatError> {
+    let Some((name, room)) = people.set_away(session.id(), away) else {
+        return Ok(());
+    };
+    let event = Event::Away {
+        room: &room,
+        name: &name,
+        away,
+        session: session.id(),
+    };
+    event.to_room(clients, &room).await?;
     Ok(())
 }
 

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tidegate::SessionId;
 use tidegate::service::SessionHandle;
 
 use super::error::ChatError;
+use super::event::{Event, now};
 use super::name::{ChatName, Fold};
+use super::open_room::OpenRoom;
 
 /// Most people at a time.
 const MAX_PEOPLE: usize = 10_000;
@@ -28,28 +31,33 @@ pub(super) struct People(Arc<Mutex<State>>);
 struct State {
     people: HashMap<SessionId, Person>,
     by_name: BTreeMap<Fold, SessionId>,
-    rooms: BTreeMap<Fold, Room>,
+    /// The names that people logged in with: theirs as long as they are there, whatever
+    /// they call themselves now.
+    accounts: HashMap<Fold, SessionId>,
+    rooms: BTreeMap<Fold, OpenRoom>,
     lobby: ChatName,
+    /// Counts who enters a room.
+    turns: u64,
+    /// When something was said last.
+    last_at: u64,
 }
 
 #[derive(Debug)]
 struct Person {
     name: ChatName,
+    /// What they logged in with.
+    account: Fold,
     session: SessionHandle,
     /// Where the person is.
     room: ChatName,
+    /// When they came there.
+    turn: u64,
+    /// Whether they have no connection now.
+    away: bool,
     /// The room whose group the session is in.
     settled: Option<ChatName>,
     /// Whether someone is putting the session into the right group.
     settling: bool,
-}
-
-#[derive(Debug)]
-struct Room {
-    name: ChatName,
-    /// Who opened it; nobody once they have left.
-    owner: Option<SessionId>,
-    people: usize,
 }
 
 /// The beginning of a list, and how long it would be.
@@ -64,6 +72,8 @@ pub(super) struct Listed<T> {
 pub(super) struct ListedPerson {
     pub(super) name: String,
     room: String,
+    /// Without a connection, and expected back.
+    away: bool,
 }
 
 /// A room in a list.
@@ -80,6 +90,17 @@ pub(super) struct Moved {
     pub(super) name: ChatName,
     pub(super) from: ChatName,
     pub(super) to: ChatName,
+    /// Whose the room that was left is now, where that has changed.
+    pub(super) owner: Option<ChatName>,
+}
+
+/// Someone is there no more.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) name: ChatName,
+    pub(super) room: ChatName,
+    /// As in [`Moved`].
+    pub(super) owner: Option<ChatName>,
 }
 
 /// What there is to do for a session to be settled: leave a group, join another.
@@ -98,19 +119,23 @@ impl People {
         if state.people.contains_key(&id) {
             return Err(ChatError::LoggedIn);
         }
-        if state.by_name.contains_key(name.folded()) {
+        if state.is_taken(name, id) {
             return Err(ChatError::NameTaken);
         }
         if state.people.len() >= MAX_PEOPLE {
             return Err(ChatError::Full);
         }
-        let room = state.lobby.clone();
-        state.enter_room(&room, id)?;
+        let lobby = state.lobby.clone();
+        let (room, turn) = state.enter_room(&lobby, id)?;
         state.by_name.insert(name.folded().clone(), id);
+        state.accounts.insert(name.folded().clone(), id);
         let person = Person {
             name: name.clone(),
+            account: name.folded().clone(),
             session,
             room,
+            turn,
+            away: false,
             settled: None,
             settling: false,
         };
@@ -118,13 +143,26 @@ impl People {
         Ok(())
     }
 
-    /// Is there no more. Answers name and room of who was.
-    pub(super) fn leave(&self, id: SessionId) -> Option<(ChatName, ChatName)> {
+    /// Is there no more.
+    pub(super) fn leave(&self, id: SessionId) -> Option<Gone> {
         let mut state = self.0.lock();
         let person = state.people.remove(&id)?;
         state.by_name.remove(person.name.folded());
-        state.leave_room(&person.room, id);
-        Some((person.name, person.room))
+        state.accounts.remove(&person.account);
+        let owner = state.leave_room(&person.room, person.turn);
+        Some(Gone {
+            name: person.name,
+            room: person.room,
+            owner,
+        })
+    }
+
+    /// Has lost their connection, or is back. Answers name and room.
+    pub(super) fn set_away(&self, id: SessionId, away: bool) -> Option<(ChatName, ChatName)> {
+        let mut state = self.0.lock();
+        let person = state.people.get_mut(&id)?;
+        person.away = away;
+        Some((person.name.clone(), person.room.clone()))
     }
 
     /// Takes another name; answers the one before.
@@ -133,11 +171,7 @@ impl People {
         if !state.people.contains_key(&id) {
             return Err(ChatError::NotLoggedIn);
         }
-        if state
-            .by_name
-            .get(name.folded())
-            .is_some_and(|other| *other != id)
-        {
+        if state.is_taken(name, id) {
             return Err(ChatError::NameTaken);
         }
         let person = state.person_mut(id)?;
@@ -160,7 +194,7 @@ impl People {
     ) -> Result<(SessionHandle, Moved), ChatError> {
         let mut state = self.0.lock();
         let room = state.person(by)?.room.clone();
-        let owner = state.rooms.get(room.folded()).and_then(|room| room.owner);
+        let owner = state.rooms.get(room.folded()).and_then(OpenRoom::owner);
         if owner != Some(by) {
             return Err(ChatError::NotOwner);
         }
@@ -193,6 +227,39 @@ impl People {
         Ok(self.0.lock().person(id)?.room.clone())
     }
 
+    /// Says something in the room that someone is in: the event is remembered there, and
+    /// `at` is later than that of everything said before.
+    pub(super) fn say(&self, id: SessionId, text: &str) -> Result<(ChatName, Vec<u8>), ChatError> {
+        let mut state = self.0.lock();
+        let at = now().max(state.last_at + 1);
+        let person = state.person(id)?;
+        let (from, room) = (person.name.clone(), person.room.clone());
+        let said = Event::Said {
+            room: &room,
+            from: &from,
+            text,
+            at,
+        };
+        let raw = said.raw()?;
+        let body = raw.get().as_bytes().to_vec();
+        state.last_at = at;
+        if let Some(room) = state.rooms.get_mut(room.folded()) {
+            room.keep(raw);
+        }
+        Ok((room, body))
+    }
+
+    /// What was said last in the room that someone is in.
+    pub(super) fn history(
+        &self,
+        id: SessionId,
+    ) -> Result<(ChatName, Vec<Box<RawValue>>), ChatError> {
+        let state = self.0.lock();
+        let room = &state.person(id)?.room;
+        let said = state.rooms.get(room.folded()).map(OpenRoom::said);
+        Ok((room.clone(), said.unwrap_or_default()))
+    }
+
     /// Who is in a room, or everyone, by name.
     pub(super) fn online(
         &self,
@@ -202,7 +269,7 @@ impl People {
         let count = match room {
             None => state.people.len(),
             Some(room) => match state.rooms.get(room.folded()) {
-                Some(room) => room.people,
+                Some(room) => room.len(),
                 None => return Err(ChatError::NoSuchRoom),
             },
         };
@@ -211,6 +278,7 @@ impl People {
         let list = here.take(MAX_LISTED).map(|person| ListedPerson {
             name: person.name.to_string(),
             room: person.room.to_string(),
+            away: person.away,
         });
         Ok(Listed {
             list: list.collect(),
@@ -221,14 +289,14 @@ impl People {
     /// The rooms, by name.
     pub(super) fn rooms(&self) -> Listed<ListedRoom> {
         let state = self.0.lock();
-        let owner = |room: &Room| Some(state.people.get(&room.owner?)?.name.to_string());
+        let owner = |room: &OpenRoom| Some(state.people.get(&room.owner()?)?.name.to_string());
         let list = state
             .rooms
             .values()
             .take(MAX_LISTED)
             .map(|room| ListedRoom {
                 room: room.name.to_string(),
-                people: room.people,
+                people: room.len(),
                 owner: owner(room),
             });
         Listed {
@@ -273,16 +341,15 @@ impl Default for People {
     fn default() -> Self {
         #[expect(clippy::expect_used, reason = "a constant, which the tests check")]
         let lobby = ChatName::new(LOBBY).expect("a name");
-        let room = Room {
-            name: lobby.clone(),
-            owner: None,
-            people: 0,
-        };
+        let room = OpenRoom::common(lobby.clone());
         Self(Arc::new(Mutex::new(State {
             people: HashMap::new(),
             by_name: BTreeMap::new(),
+            accounts: HashMap::new(),
             rooms: BTreeMap::from([(lobby.folded().clone(), room)]),
             lobby,
+            turns: 0,
+            last_at: 0,
         })))
     }
 }
@@ -310,115 +377,64 @@ impl State {
         self.people.get_mut(&id).ok_or(ChatError::NotLoggedIn)
     }
 
-    fn move_to(&mut self, id: SessionId, room: &ChatName) -> Result<Moved, ChatError> {
-        let person = self.person(id)?;
-        let (name, from) = (person.name.clone(), person.room.clone());
-        let mut to = from.clone();
-        if room.folded() != from.folded() {
-            // First the new one: when it is refused, nothing has changed.
-            to = self.enter_room(room, id)?;
-            self.leave_room(&from, id);
-            self.person_mut(id)?.room = to.clone();
-        }
-        Ok(Moved { name, from, to })
+    /// Whether a name is someone else's.
+    fn is_taken(&self, name: &ChatName, by_other_than: SessionId) -> bool {
+        let holders = [
+            self.by_name.get(name.folded()),
+            self.accounts.get(name.folded()),
+        ];
+        holders.into_iter().flatten().any(|id| *id != by_other_than)
     }
 
-    /// Answers the room's name as whoever opened it wrote it.
-    fn enter_room(&mut self, room: &ChatName, id: SessionId) -> Result<ChatName, ChatError> {
+    fn move_to(&mut self, id: SessionId, room: &ChatName) -> Result<Moved, ChatError> {
+        let person = self.person(id)?;
+        let (name, from, turn) = (person.name.clone(), person.room.clone(), person.turn);
+        let (mut to, mut owner) = (from.clone(), None);
+        if room.folded() != from.folded() {
+            // First the new one: when it is refused, nothing has changed.
+            let (entered, next_turn) = self.enter_room(room, id)?;
+            owner = self.leave_room(&from, turn);
+            let person = self.person_mut(id)?;
+            person.room = entered.clone();
+            person.turn = next_turn;
+            to = entered;
+        }
+        Ok(Moved {
+            name,
+            from,
+            to,
+            owner,
+        })
+    }
+
+    /// Answers the room's name as whoever opened it wrote it, and the turn.
+    fn enter_room(&mut self, room: &ChatName, id: SessionId) -> Result<(ChatName, u64), ChatError> {
+        self.turns += 1;
+        let turn = self.turns;
         if let Some(room) = self.rooms.get_mut(room.folded()) {
-            room.people += 1;
-            return Ok(room.name.clone());
+            room.enter(turn, id);
+            return Ok((room.name.clone(), turn));
         }
         if self.rooms.len() >= MAX_ROOMS {
             return Err(ChatError::Full);
         }
-        let opened = Room {
-            name: room.clone(),
-            owner: Some(id),
-            people: 1,
-        };
+        let mut opened = OpenRoom::opened_by(id, room.clone());
+        opened.enter(turn, id);
         self.rooms.insert(room.folded().clone(), opened);
-        Ok(room.clone())
+        Ok((room.clone(), turn))
     }
 
-    fn leave_room(&mut self, room: &ChatName, id: SessionId) {
-        let Some(left) = self.rooms.get_mut(room.folded()) else {
-            return;
-        };
-        left.people -= 1;
-        if left.owner == Some(id) {
-            left.owner = None;
-        }
+    /// Answers who owns the room now, if that has changed.
+    fn leave_room(&mut self, room: &ChatName, turn: u64) -> Option<ChatName> {
+        let left = self.rooms.get_mut(room.folded())?;
+        let owner = left.leave(turn);
         // The lobby stays.
-        if left.people == 0 && room.folded() != self.lobby.folded() {
+        if left.is_empty() && room.folded() != self.lobby.folded() {
             self.rooms.remove(room.folded());
         }
+        Some(self.people.get(&owner?)?.name.clone())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tidegate::GateId;
-    use tidegate::bus::LocalBus;
-
-    use super::*;
-
-    fn name(text: &str) -> ChatName {
-        ChatName::new(text).unwrap()
-    }
-
-    fn session(id: usize) -> SessionHandle {
-        let bus = Arc::new(LocalBus::new());
-        SessionHandle::new(bus, GateId::new("g").unwrap(), SessionId(id as u128))
-    }
-
-    #[test]
-    fn people_and_rooms_are_bounded() {
-        let people = People::default();
-        for i in 0..MAX_PEOPLE {
-            people.enter(session(i), &name(&format!("n{i}"))).unwrap();
-        }
-        let one_more = people.enter(session(MAX_PEOPLE), &name("x"));
-        assert!(matches!(one_more, Err(ChatError::Full)));
-        // The lobby is one of them.
-        for i in 1..MAX_ROOMS {
-            let room = name(&format!("r{i}"));
-            people.move_to(SessionId(i as u128), &room).unwrap();
-        }
-        let one_more = people.move_to(SessionId(0), &name("x"));
-        assert!(matches!(one_more, Err(ChatError::Full)));
-        assert_eq!(people.room_of(SessionId(0)).unwrap(), people.lobby());
-        assert!(
-            people.move_to(SessionId(0), &name("r1")).is_ok(),
-            "one that is there"
-        );
-
-        assert_eq!(people.online(None).unwrap().count, MAX_PEOPLE);
-        assert_eq!(people.online(None).unwrap().list.len(), MAX_LISTED);
-        assert_eq!(people.rooms().list.len(), MAX_LISTED);
-        for i in 0..MAX_PEOPLE {
-            people.leave(SessionId(i as u128)).unwrap();
-        }
-        let state = people.0.lock();
-        assert!(state.people.is_empty() && state.by_name.is_empty());
-        assert_eq!(state.rooms.len(), 1, "the lobby");
-    }
-
-    #[test]
-    fn only_one_settles_and_goes_on_until_nothing_has_changed() {
-        let people = People::default();
-        let id = SessionId(1);
-        people.enter(session(1), &name("ada")).unwrap();
-        let (_, from, to) = people.begin_settling(id).unwrap();
-        assert_eq!((from, to.as_str()), (None, "lobby"));
-        people.move_to(id, &name("tea")).unwrap();
-        assert!(people.begin_settling(id).is_none(), "someone is at it");
-        let (_, from, next) = people.settled(id, to).unwrap();
-        assert_eq!(from.unwrap().as_str(), "lobby");
-        assert_eq!(next.as_str(), "tea");
-        people.give_up_settling(id);
-        let (_, _, next) = people.begin_settling(id).unwrap();
-        assert!(people.settled(id, next).is_none());
-        assert!(people.begin_settling(id).is_none(), "nothing is left to do");
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! Methods about rooms.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tidegate::{Clients, Json, Session, State};
 
 use super::error::ChatError;
@@ -93,7 +94,12 @@ async fn arrived(
 /// Tells the room that was left and the one that was entered; who moved is still in the
 /// first one's group and not yet in the second one's.
 async fn announce(clients: &Clients, moved: &Moved) -> Result<(), ChatError> {
-    let Moved { name, from, to } = moved;
+    let Moved {
+        name,
+        from,
+        to,
+        owner,
+    } = moved;
     if from != to {
         Event::Left { room: from, name }
             .to_room(clients, from)
@@ -102,7 +108,35 @@ async fn announce(clients: &Clients, moved: &Moved) -> Result<(), ChatError> {
             .to_room(clients, to)
             .await?;
     }
+    owned(clients, from, owner.as_ref()).await
+}
+
+/// Tells a room whose it is now, where that has changed.
+pub(super) async fn owned(
+    clients: &Clients,
+    room: &ChatName,
+    owner: Option<&ChatName>,
+) -> Result<(), ChatError> {
+    if let Some(name) = owner {
+        Event::Owner { room, name }.to_room(clients, room).await?;
+    }
     Ok(())
+}
+
+/// The answer to `history`.
+#[derive(Debug, Serialize)]
+pub(super) struct History {
+    room: ChatName,
+    said: Vec<Box<RawValue>>,
+}
+
+pub(super) async fn history(
+    session: Session,
+    State(people): State<People>,
+    Input(Nothing {}): Input<Nothing>,
+) -> Result<Json<History>, ChatError> {
+    let (room, said) = people.history(session.id())?;
+    Ok(Json(History { room, said }))
 }
 
 pub(super) async fn rooms(

@@ -6,6 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidegate::{Gate, RunningGate, Tcp, WebSocket};
 use tidegate_client::{Client, Protocol, Pushes};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::service;
@@ -18,7 +21,11 @@ const ERRORS: &str = "error";
 
 async fn gate(shards: usize) -> RunningGate {
     Gate::builder()
-        .listen(Tcp::bind("127.0.0.1:0").v1_error_topic(ERRORS))
+        .listen(
+            Tcp::bind("127.0.0.1:0")
+                .v1_error_topic(ERRORS)
+                .resume_over_plaintext(true),
+        )
         .listen(WebSocket::bind("127.0.0.1:0").v1_error_topic(ERRORS))
         .service(service())
         .shards(shards)
@@ -39,8 +46,12 @@ impl Person {
     }
 
     async fn at(url: &str) -> Self {
+        Self::speaking(Protocol::V1, url).await
+    }
+
+    async fn speaking(protocol: Protocol, url: &str) -> Self {
         let client = Client::builder(url)
-            .protocol(Protocol::V1)
+            .protocol(protocol)
             .connect()
             .await
             .unwrap();
@@ -97,6 +108,17 @@ impl Person {
         self.ask("chat/rooms", "").await;
         assert!(self.pushes.try_recv().is_none());
     }
+}
+
+/// Passes one connection after the other to `gate`; aborted, it cuts them.
+fn tunnel(listener: TcpListener, gate: SocketAddr) -> JoinHandle<TcpListener> {
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut gate = TcpStream::connect(gate).await.unwrap();
+            copy_bidirectional(&mut client, &mut gate).await.ok();
+        }
+    })
 }
 
 fn names(answer: &Value) -> Vec<&str> {
@@ -228,7 +250,7 @@ async fn who_opened_a_room_may_kick() {
     let gate = gate(1).await;
     let mut ada = Person::named(&gate, "ada").await;
     let mut bob = Person::named(&gate, "bob").await;
-    let eve = Person::named(&gate, "eve").await;
+    let _eve = Person::named(&gate, "eve").await;
     ada.ask("chat/join", "tea").await;
     bob.ask("chat/join", "tea").await;
     // Read up to the last thing said.
@@ -251,13 +273,85 @@ async fn who_opened_a_room_may_kick() {
     bob.hears("chat/said", out).await;
     ada.hears_nothing().await;
 
-    // The lobby is nobody's; a room whose owner has left is nobody's either.
+    // The lobby is nobody's.
     assert_eq!(bob.error("chat/kick", "eve").await, 1005);
-    bob.ask("chat/join", "tea").await;
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_room_passes_to_who_has_been_there_for_longest() {
+    let gate = gate(1).await;
+    let mut ada = Person::named(&gate, "ada").await;
+    let mut eve = Person::named(&gate, "eve").await;
+    let mut bob = Person::named(&gate, "bob").await;
+    for person in [&ada, &eve, &bob] {
+        person.ask("chat/join", "tea").await;
+    }
+    // By the order of coming, not by name; who goes and comes again is last.
+    ada.ask("chat/say", "begin").await;
+    for person in [&mut ada, &mut eve, &mut bob] {
+        while person.push().await.0 != "chat/said" {}
+    }
     ada.ask("chat/leave", "").await;
-    eve.ask("chat/join", "tea").await;
-    let rooms = eve.ask("chat/rooms", "").await;
-    assert_eq!(rooms["rooms"][1]["owner"], Value::Null);
+    for person in [&mut eve, &mut bob] {
+        let left = json!({"room": "tea", "name": "ada"});
+        person.hears("chat/left", left).await;
+        let owner = json!({"room": "tea", "name": "eve"});
+        person.hears("chat/owner", owner).await;
+    }
+    ada.ask("chat/join", "tea").await;
+    bob.push().await;
+    eve.client.close().await;
+    bob.hears("chat/left", json!({"room": "tea", "name": "eve"}))
+        .await;
+    bob.hears("chat/owner", json!({"room": "tea", "name": "bob"}))
+        .await;
+    while ada.push().await.1 != json!({"room": "tea", "name": "bob"}) {}
+    assert_eq!(ada.error("chat/kick", "bob").await, 1005);
+    bob.ask("chat/kick", "ada").await;
+    let rooms = bob.ask("chat/rooms", "").await;
+    assert_eq!(
+        rooms["rooms"][1],
+        json!({"room": "tea", "people": 1, "owner": "bob"})
+    );
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_room_remembers_what_was_said_last() {
+    let gate = gate(1).await;
+    let ada = Person::named(&gate, "ada").await;
+    let none = ada.ask("chat/history", "").await;
+    assert_eq!(none, json!({"room": "lobby", "said": []}));
+    for i in 0..60 {
+        ada.ask("chat/say", i.to_string()).await;
+    }
+    ada.ask("chat/tell", "ada not this").await;
+    let bob = Person::named(&gate, "bob").await;
+    let history = bob.ask("chat/history", "").await;
+    let said = history["said"].as_array().unwrap();
+    let texts: Vec<_> = said.iter().map(|s| s["text"].as_str().unwrap()).collect();
+    let last: Vec<_> = (10..60).map(|i| i.to_string()).collect();
+    assert_eq!(texts, last);
+    assert_eq!(
+        (&said[0]["from"], &said[0]["room"]),
+        (&json!("ada"), &json!("lobby"))
+    );
+    let times: Vec<_> = said.iter().map(|s| s["at"].as_u64().unwrap()).collect();
+    assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+    // The longest texts, of what takes the most room as JSON: it still fits a frame.
+    for _ in 0..20 {
+        ada.ask("chat/say", "\u{1}".repeat(2000)).await;
+    }
+    let history = bob.ask("chat/history", "").await;
+    assert!(history["said"].as_array().unwrap().len() >= 3);
+    bob.ask("chat/join", "tea").await;
+    let none = bob.ask("chat/history", "").await;
+    assert_eq!(none, json!({"room": "tea", "said": []}));
+    assert_eq!(
+        bob.ask("chat/me", "").await,
+        json!({"name": "bob", "room": "tea"})
+    );
     gate.stop().await;
 }
 
@@ -298,7 +392,24 @@ async fn names_are_taken_once_and_given_back() {
     ada.push().await;
     ada.push().await;
     assert_eq!(ada.error("chat/tell", "bob hello").await, 1002);
-    Person::named(&gate, "bob").await;
+    // The name they came with stays theirs while they are there, for nobody to be taken for
+    // them; so does the user, and with it the session's right to be resumed.
+    let mut third = Person::guest(&gate).await;
+    assert_eq!(third.error("chat/login", "BOB").await, 1001);
+    assert_eq!(ada.error("chat/rename", "bob").await, 1001);
+    let session = gate.gate().user_sessions(&"bob".try_into().unwrap());
+    assert_eq!(session[0].get("name").as_deref(), Some("carl"));
+    other.ask("chat/rename", "bob").await;
+    assert_eq!(other.ask("chat/me", "").await["name"], "bob");
+    other.ask("chat/rename", "carl").await;
+    other.client.close().await;
+    ada.push().await;
+    ada.push().await;
+    ada.hears("chat/left", json!({"room": "lobby", "name": "carl"}))
+        .await;
+    for name in ["carl", "bob"] {
+        Person::named(&gate, name).await;
+    }
     gate.stop().await;
 }
 
@@ -307,7 +418,7 @@ async fn guests_only_log_in_and_texts_are_bounded() {
     let gate = gate(1).await;
     let mut ada = Person::guest(&gate).await;
     for method in [
-        "say", "tell", "who", "rooms", "join", "leave", "rename", "kick",
+        "say", "tell", "who", "rooms", "join", "leave", "rename", "kick", "me", "history",
     ] {
         assert_eq!(
             ada.error(&format!("chat/{method}"), "x y").await,
@@ -337,6 +448,51 @@ async fn who_disconnects_has_left() {
         .await;
     assert_eq!(ada.error("chat/tell", "bob hello").await, 1002);
     Person::named(&gate, "bob").await;
+    gate.stop().await;
+}
+
+/// Who has lost their connection is shown away, stays in the room, and misses nothing.
+#[tokio::test]
+async fn who_is_cut_off_is_away_until_they_are_back() {
+    let gate = gate(1).await;
+    let mut ada = Person::named(&gate, "ada").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let passing = tunnel(listener, gate.address(0).unwrap());
+    let mut bob = Person::speaking(Protocol::Extended, &format!("tcp://{address}")).await;
+    bob.ask("chat/login", "bob").await;
+    bob.ask("chat/rename", "robert").await;
+    ada.push().await;
+    ada.push().await;
+    bob.push().await;
+
+    passing.abort();
+    assert!(passing.await.is_err());
+    let away = |away| json!({"room": "lobby", "name": "robert", "away": away});
+    ada.hears("chat/away", away(true)).await;
+    let who = ada.ask("chat/who", "").await;
+    assert_eq!(
+        who["people"][1],
+        json!({"name": "robert", "room": "lobby", "away": true})
+    );
+    ada.ask("chat/tell", "robert come back").await;
+    for text in ["one", "two"] {
+        ada.ask("chat/say", text).await;
+        ada.push().await;
+    }
+
+    let listener = TcpListener::bind(address).await.unwrap();
+    let passing = tunnel(listener, gate.address(0).unwrap());
+    let told = json!({"from": "ada", "text": "come back"});
+    bob.hears("chat/told", told).await;
+    for text in ["one", "two"] {
+        let said = json!({"room": "lobby", "from": "ada", "text": text});
+        bob.hears("chat/said", said).await;
+    }
+    ada.hears("chat/away", away(false)).await;
+    let who = bob.ask("chat/who", "").await;
+    assert_eq!(who["people"][1]["away"], false);
+    passing.abort();
     gate.stop().await;
 }
 

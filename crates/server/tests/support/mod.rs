@@ -266,6 +266,15 @@ pub(crate) fn node_client(url: &str, steps: &str, options: &str) -> Report {
     run(node("ws_client.mjs").args([url, steps, options]))
 }
 
+/// `tests/clients/chat_page.mjs`: the demo's page in Chromium.
+pub(crate) fn chat_page() -> Report {
+    installed(tool(
+        "TIDEGATE_TEST_CHROMIUM",
+        Path::new("/usr/bin/chromium"),
+    ));
+    run(node("chat_page.mjs").arg(env!("CARGO_BIN_EXE_tidegate")))
+}
+
 /// `tests/clients/ws_client.py`, the same contract.
 pub(crate) fn python_client(url: &str, steps: &str, options: &str) -> Report {
     let script = workspace().join("tests/clients/ws_client.py");
