@@ -12,7 +12,7 @@ use tidegate::bus::{
     Responder,
 };
 use tidegate::protocol::{InstanceId, Name};
-use tidegate::{Guests, Packet, RunningGate, Snapshot, Tcp};
+use tidegate::{Guests, Packet, Protocol, RunningGate, Snapshot, Tcp};
 
 /// A service that answers from a thread of its own, once it is told to.
 struct Elsewhere(Mutex<mpsc::Sender<(Responder, bytes::Bytes)>>);
@@ -153,7 +153,7 @@ async fn sessions_that_change_while_they_end_leave_nothing_behind() {
     for shards in [0, 2] {
         let gate = builder()
             .shards(shards)
-            .listen(Tcp::bind("127.0.0.1:0"))
+            .listen(Tcp::bind("127.0.0.1:0").protocol(Protocol::V1))
             .start()
             .await
             .unwrap();
