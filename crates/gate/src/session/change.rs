@@ -267,7 +267,7 @@ impl LocalSession {
             }
             let (used, calls) = flow.take_used();
             let left = flow.end();
-            core.gate.budget.publish(&mut flow.published, 0);
+            flow.publish(&core.gate.budget);
             (used, calls, left)
         };
         for call in calls {

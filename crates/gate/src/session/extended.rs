@@ -354,7 +354,7 @@ impl Flow {
     /// Puts gaps where packets are that do not fit a frame of this codec. Answers how many.
     pub(crate) fn refit(&mut self, codec: &dyn Codec, max: usize) -> u64 {
         let fits = |entry: &Entry| entry.count() != 1 || codec.encoded_len(&entry.packet()) <= max;
-        if self.entries().all(|entry| fits(entry)) {
+        if self.queue.iter().all(fits) {
             return 0;
         }
         let mut unfit = 0;

@@ -48,8 +48,7 @@ impl LocalSession {
                 return false;
             };
             flow.held = 0;
-            let bytes = flow.kept_bytes();
-            gate.budget.publish(&mut flow.published, bytes);
+            flow.publish(&gate.budget);
             until.min(flow.first_deadline())
         };
         gate.dormant.entered();
@@ -188,8 +187,7 @@ impl LocalSession {
         core.at.store(at.clone());
         let endpoint = &at.endpoint;
         let unfit = flow.refit(&*endpoint.codec, endpoint.limits.max_packet_size);
-        let bytes = flow.kept_bytes();
-        core.gate.budget.publish(&mut flow.published, bytes);
+        flow.publish(&core.gate.budget);
         drop(flow);
         core.counters().dropped.add(unfit);
         core.counters().resumed.add(1);
