@@ -16,24 +16,19 @@ impl Flow {
     /// Queues a push within the limits. Answers how many others gave way to it.
     pub(crate) fn push(&mut self, entry: Entry, packets: u32, bytes: u32) -> Result<u64, Full> {
         let size = entry.size();
+        // A packet larger than the byte limit passes an empty queue, else it never could.
+        let fits = |pushes: u32, held: u32| {
+            pushes < packets && (held == 0 || held.saturating_add(size) <= bytes)
+        };
+        let older = match entry.delivery() {
+            Delivery::Latest(key) => {
+                self.position(|d| matches!(d, Delivery::Latest(other) if other == key))
+            }
+            _ => None,
+        };
         let mut gone = 0;
-        if let Delivery::Latest(key) = entry.delivery()
-            && let Some(i) = self.position(|d| matches!(d, Delivery::Latest(k) if k == key))
-        {
-            self.give_way(i, GapReason::Replaced);
-            gone += 1;
-        }
-        loop {
-            // A packet larger than the byte limit passes an empty queue, else it never could.
-            let fits = self.bytes == 0 || self.bytes.saturating_add(size) <= bytes;
-            if self.pushes < packets && fits {
-                break;
-            }
-            match self.position(|d| *d == Delivery::Droppable) {
-                Some(i) => self.give_way(i, GapReason::Dropped),
-                None => return Err(Full),
-            }
-            gone += 1;
+        if older.is_some() || !fits(self.pushes, self.bytes) {
+            gone = self.make_room(older, fits)?;
         }
         self.pushes += 1;
         self.accept(entry, size);
@@ -125,6 +120,38 @@ impl Flow {
         self.wake_if_idle();
     }
 
+    /// Lets an older one give way, and as many as it takes of those that may be dropped; none
+    /// if that is in vain. Answers how many.
+    fn make_room(
+        &mut self,
+        older: Option<usize>,
+        fits: impl Fn(u32, u32) -> bool,
+    ) -> Result<u64, Full> {
+        let droppable = |entry: &&Entry| *entry.delivery() == Delivery::Droppable;
+        let may_go = self.queue.iter().filter(droppable);
+        let may_go = may_go.chain(older.and_then(|i| self.queue.get(i)));
+        let (mut pushes, mut bytes) = (self.pushes, self.bytes);
+        for entry in may_go {
+            pushes -= 1;
+            bytes -= entry.size();
+        }
+        if !fits(pushes, bytes) {
+            return Err(Full);
+        }
+        let mut gone = 0;
+        if let Some(i) = older {
+            self.give_way(i, GapReason::Replaced);
+            gone += 1;
+        }
+        while !fits(self.pushes, self.bytes)
+            && let Some(i) = self.position(|d| *d == Delivery::Droppable)
+        {
+            self.give_way(i, GapReason::Dropped);
+            gone += 1;
+        }
+        Ok(gone)
+    }
+
     /// The first push in the queue of this kind.
     fn position(&self, is: impl Fn(&Delivery) -> bool) -> Option<usize> {
         self.queue.iter().position(|entry| is(entry.delivery()))
@@ -147,5 +174,30 @@ impl Flow {
             _ => {}
         }
         self.queue.remove(i);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(flow: &mut Flow, size: usize, delivery: Delivery) -> Option<u64> {
+        let packet = Packet::try_new("a/a", vec![0; size - 3]).unwrap();
+        flow.push(Entry::Push(packet, delivery), 10, 100).ok()
+    }
+
+    #[test]
+    fn nothing_gives_way_in_vain() {
+        let latest = || Delivery::Latest("key".into());
+        let mut flow = Flow::new();
+        assert_eq!(push(&mut flow, 50, Delivery::Critical), Some(0));
+        assert_eq!(push(&mut flow, 20, Delivery::Droppable), Some(0));
+        assert_eq!(push(&mut flow, 20, latest()), Some(0));
+        // 90 of 100 bytes.
+        assert_eq!(push(&mut flow, 60, latest()), None);
+        assert_eq!(push(&mut flow, 51, Delivery::Critical), None);
+        assert_eq!((flow.queued_packets(), flow.queued_bytes()), (3, 90));
+        assert_eq!(push(&mut flow, 50, latest()), Some(2));
+        assert_eq!((flow.queued_packets(), flow.queued_bytes()), (2, 100));
     }
 }
