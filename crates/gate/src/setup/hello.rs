@@ -370,7 +370,8 @@ impl Seen {
         endpoint: &Endpoint,
         io: &mut Transport,
     ) -> Result<Option<Packet>, (CloseReason, String)> {
-        let mut chunk = vec![0; endpoint.limits.read_buffer];
+        // No more than is looked at: the budget does not know of it.
+        let mut chunk = vec![0; endpoint.limits.read_buffer.min(MAX_HELLO)];
         loop {
             while !self.input.is_empty() {
                 let next = || self.wire.next(endpoint, &mut self.input);
