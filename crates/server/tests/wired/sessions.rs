@@ -4,30 +4,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::server::{Server, client, packet, raw_http};
-use crate::support::{PATIENCE, frame};
-
-const METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-    Authorization: Bearer 0123456789abcdef0123456789abcdef\r\n\r\n";
-
-/// Waits until a metric has this value.
-fn counted(server: &Server, metric: &str, value: u64) {
-    let line = format!("{metric} {value}");
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let page = raw_http(server.admin.unwrap(), METRICS).unwrap();
-        if page.lines().any(|l| l == line) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "never {line}:\n{page}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
+use crate::support::frame;
+use crate::support::server::{Server, client, packet};
 
 /// Says `$hello`, and shows that the `$welcome` has come.
 fn join(at: SocketAddr, resume: Option<&Value>) -> (TcpStream, Value) {
@@ -71,10 +52,10 @@ token = "0123456789abcdef0123456789abcdef"
     let [(waits, welcome), (ends, _)] = [join(at, None), join(at, None)];
     assert_eq!(welcome["resume"]["window_ms"], 90_000);
     drop(waits);
-    counted(&server, "tidegate_dormant_sessions", 1);
+    server.counts("tidegate_dormant_sessions", 1);
     drop(ends);
     // The one without resume, and the one for which there was no room.
-    counted(&server, "tidegate_sessions_ended_total", 2);
+    server.counts("tidegate_sessions_ended_total", 2);
     let (_, back) = join(at, Some(&welcome));
     assert_eq!(
         (&back["resumed"], &back["session"]),
