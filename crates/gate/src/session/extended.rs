@@ -35,6 +35,8 @@ pub(crate) struct Extended {
     dormant_until: Tick,
     /// None: the session ends with its connection.
     resume: Option<Resume>,
+    /// Why it does, where it did not before.
+    unresumable: Option<ResumeRefusal>,
     /// The session for which the client presented a spent token.
     accuses: Option<SessionId>,
 }
@@ -85,6 +87,7 @@ impl Extended {
             hook_turn: None,
             dormant_until: Tick::NEVER,
             resume: None,
+            unresumable: None,
             accuses: None,
         }
     }
@@ -240,6 +243,7 @@ impl Flow {
             return;
         };
         if extended.resume.take().is_some() {
+            extended.unresumable = Some(why);
             let update = TokenUpdate {
                 token: None,
                 refused: Some(why.into()),
@@ -265,6 +269,11 @@ impl Flow {
 
     pub(crate) fn is_resumable(&mut self) -> bool {
         self.resume().is_some()
+    }
+
+    /// Why the session cannot be resumed any more, if it could once.
+    pub(crate) fn unresumable(&mut self) -> Option<ResumeRefusal> {
+        self.extended()?.unresumable
     }
 
     /// Until when the session waits for its client, if it does.
@@ -297,7 +306,8 @@ impl Flow {
             Phase::Closing(closing) => return Err(refusal(closing.reason)),
             Phase::Ended => return Err(ResumeRefusal::Ended),
         }
-        let resume = self.resume().ok_or(ResumeRefusal::Ended)?;
+        let ended = self.unresumable().unwrap_or(ResumeRefusal::Ended);
+        let resume = self.resume().ok_or(ended)?;
         // Before anything is believed: who is not the client must not change anything.
         match resume.tokens.present(token) {
             Presented::Good => {}

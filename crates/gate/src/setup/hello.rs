@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_protocol::extended::{
     GateControl, HELLO, Hello, MAX_HELLO, Offer, RESUME, Refused, ResumeRefusal, Resumption, Terms,
-    Welcome,
+    Welcome, hello_too_long,
 };
 use tidegate_protocol::ws::encode_pong;
 use tidegate_protocol::{CloseReason, DeviceId, Packet, SessionId, UserId};
@@ -106,6 +106,9 @@ impl Setup {
         let hello = found.filter(|packet| packet.topic.as_str() == HELLO);
         self.said_hello = hello.is_some();
         let hello = match hello {
+            Some(_) if seen.done > MAX_HELLO => {
+                return Err((CloseReason::ExtendedProtocol, hello_too_long()));
+            }
             Some(packet) => Hello::read(&packet.body)
                 .map_err(|error| (CloseReason::ExtendedProtocol, error.to_string()))?,
             // Whatever came, version 1 has an answer to it.
@@ -113,7 +116,7 @@ impl Setup {
                 return Ok(First::V1(take(&mut seen.bytes)));
             }
             None => {
-                let why = "the first packet is not $hello".to_owned();
+                let why = "the first packet is not $hello, or too long".to_owned();
                 return Err((CloseReason::ExtendedProtocol, why));
             }
         };
