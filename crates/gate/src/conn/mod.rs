@@ -31,7 +31,7 @@ mod close;
 pub(crate) mod extended;
 mod rate;
 mod read;
-mod scratch;
+pub(crate) mod scratch;
 mod timers;
 pub(crate) mod wire;
 mod write;

@@ -8,7 +8,7 @@ thread_local! {
 }
 
 /// Lends the thread's read buffer, at least `len` bytes long, to `f`.
-pub(super) fn with_read<T>(len: usize, f: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(crate) fn with_read<T>(len: usize, f: impl FnOnce(&mut [u8]) -> T) -> T {
     // Taken out for the time of the call: a nested one would find an empty buffer.
     let mut buffer = READ.take();
     if buffer.len() < len {

@@ -1,8 +1,12 @@
 //! Which protocol a client speaks: its first packet tells.
 
+use std::future::poll_fn;
+use std::io;
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +16,11 @@ use tidegate_protocol::extended::{
 };
 use tidegate_protocol::ws::encode_pong;
 use tidegate_protocol::{CloseReason, DeviceId, Packet, SessionId, UserId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 use super::Setup;
+use crate::conn::scratch;
 use crate::conn::wire::{Item, Wire};
 use crate::gate::GateInner;
 use crate::hooks::{Identity, guarded_now};
@@ -373,7 +378,6 @@ impl Seen {
         endpoint: &Endpoint,
         io: &mut Transport,
     ) -> Result<Option<Packet>, (CloseReason, String)> {
-        let mut chunk = vec![0; endpoint.limits.read_buffer];
         loop {
             while !self.input.is_empty() {
                 let next = || self.wire.next(endpoint, &mut self.input);
@@ -398,14 +402,29 @@ impl Seen {
                 return Ok(None);
             }
             self.account()?;
-            let n = io.read(&mut chunk).await;
+            let n = poll_fn(|cx| self.poll_read(cx, endpoint, io)).await;
             let n = n.map_err(|error| (CloseReason::ConnectionLost, error.to_string()))?;
             if n == 0 {
                 return Ok(None);
             }
-            self.bytes.extend_from_slice(&chunk[..n]);
-            self.input.extend_from_slice(&chunk[..n]);
         }
+    }
+
+    /// Reads once, without a buffer of its own: many wait for a while and say nothing.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &Endpoint,
+        io: &mut Transport,
+    ) -> Poll<io::Result<usize>> {
+        scratch::with_read(endpoint.limits.read_buffer, |buffer| {
+            let mut target = ReadBuf::new(buffer);
+            ready!(Pin::new(io).poll_read(cx, &mut target))?;
+            let read = target.filled();
+            self.bytes.extend_from_slice(read);
+            self.input.extend_from_slice(read);
+            Poll::Ready(Ok(read.len()))
+        })
     }
 
     /// Tells the budget what is held. Memory that is short is for those who have a session.

@@ -94,7 +94,7 @@ impl Future for Task {
                 Self::Accepted(accepted) => match accepted.take() {
                     None => return Poll::Ready(()),
                     Some((setup, source)) => {
-                        *self = Self::SetUp(Box::pin(setup.run(source)));
+                        *self = Self::SetUp(Box::pin(Box::new(setup).run(source)));
                     }
                 },
                 Self::SetUp(set_up) => match set_up.as_mut().poll(cx) {
@@ -121,45 +121,46 @@ struct Setup {
 }
 
 impl Setup {
-    async fn run(mut self, source: Source) -> Option<Connection> {
+    async fn run(mut self: Box<Self>, source: Source) -> Option<Connection> {
         let deadline = self.deadline;
         let mut io = match source.open(self.client) {
             Ok(io) => io,
             Err(error) => return self.failed(CloseReason::ConnectionLost, error),
         };
-        if let Err(why) = within(deadline, self.proxy_header(&mut io)).await {
-            return self.give_up(Some(io), why).await;
+        if let Err(why) = within(deadline, Box::pin(self.proxy_header(&mut io))).await {
+            return Box::pin(self.give_up(Some(io), why)).await;
         }
-        let mut io = match within(deadline, self.tls(io)).await {
+        let mut io = match within(deadline, Box::pin(self.tls(io))).await {
             Ok(io) => io,
-            Err(why) => return self.give_up(None, why).await,
+            Err(why) => return Box::pin(self.give_up(None, why)).await,
         };
-        let (request, early) = match within(deadline, self.upgrade(&mut io)).await {
+        let (request, early) = match within(deadline, Box::pin(self.upgrade(&mut io))).await {
             Ok(upgraded) => upgraded,
-            Err(why) => return self.give_up(Some(io), why).await,
+            Err(why) => return Box::pin(self.give_up(Some(io), why)).await,
         };
         let first = match self.first(&mut io, early).await {
             Ok(first) => first,
             Err((reason, why)) => {
                 self.failed(reason, why);
-                return self.refuse(io, reason).await;
+                return Box::pin(self.refuse(io, reason)).await;
             }
         };
         let id = SessionId(rand::random());
-        let identity = self.authenticate(id, certificates(&io), request, &first);
+        let identity = Box::pin(self.authenticate(id, certificates(&io), request, &first));
         let identity = match timeout_at(deadline, identity).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(reason)) => {
                 self.at.shard.counters.closed.add(reason);
-                return self.refuse(io, reason).await;
+                return Box::pin(self.refuse(io, reason)).await;
             }
             Err(late) => {
                 self.failed(CloseReason::SetupTimeout, late);
-                return self.refuse(io, CloseReason::SetupTimeout).await;
+                return Box::pin(self.refuse(io, CloseReason::SetupTimeout)).await;
             }
         };
         // Cut off, the session is ended, and counted, by what keeps it.
-        let begun = timeout_at(deadline, self.open(&mut io, &first, id, identity)).await;
+        let open = Box::pin(self.open(&mut io, &first, id, identity));
+        let begun = timeout_at(deadline, open).await;
         match begun.unwrap_or(Err(CloseReason::SetupTimeout)) {
             Ok((session, epoch)) => {
                 let early = first.into_early();
@@ -167,7 +168,7 @@ impl Setup {
                     io, session, self.at, epoch, early, self.place,
                 ))
             }
-            Err(reason) => self.refuse(io, reason).await,
+            Err(reason) => Box::pin(self.refuse(io, reason)).await,
         }
     }
 
@@ -205,6 +206,18 @@ async fn within<T, E: Into<Failed>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bytes of what an async function makes.
+    fn size<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Many may wait for their clients' first packets at a time. What other steps need is in
+    /// boxes of their own.
+    #[test]
+    fn a_set_up_that_waits_is_small() {
+        assert!(size(Setup::run) <= 1100, "{}", size(Setup::run));
+    }
 
     /// What set-up needs has its room where the connection will be.
     #[test]

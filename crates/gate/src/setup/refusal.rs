@@ -112,14 +112,15 @@ impl Setup {
     /// Writes a last word and waits for the client to close: closing on unread bytes
     /// would take the word back.
     pub(super) async fn bye(&self, mut io: Transport, word: Vec<u8>) -> Option<Connection> {
-        let told = async {
+        // In a box: else every set-up would have room for it.
+        let told = Box::pin(async {
             io.write_all(&word).await?;
             io.flush().await?;
             io.shutdown().await?;
             let mut rest = [0; 1024];
             while io.read(&mut rest).await? > 0 {}
             io::Result::Ok(())
-        };
+        });
         // Whether the client listens or not, it is refused.
         let _ = timeout(self.at.endpoint.limits.close_timeout, told).await;
         None

@@ -17,7 +17,7 @@ pub(super) type Upgraded = (Option<Arc<UpgradeRequest>>, Vec<u8>);
 impl Setup {
     pub(super) async fn tls(&self, io: Transport) -> Result<Transport, (io::Error, Transport)> {
         match (&self.at.endpoint.tls, io) {
-            (Some(tls), Transport::Plain(socket)) => tls.accept(socket).await,
+            (Some(tls), Transport::Plain(socket)) => Box::pin(tls.accept(socket)).await,
             (Some(_), io) => {
                 let why = "TLS needs a socket";
                 Err((io::Error::new(io::ErrorKind::Unsupported, why), io))
