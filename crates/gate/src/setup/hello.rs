@@ -214,13 +214,16 @@ impl Setup {
     /// Looks whether the client may have the session back that it asks for.
     fn claim(&self, claim: &Claim<'_>) -> Result<Back, ResumeRefusal> {
         let retention = self.retention().ok_or(ResumeRefusal::NotHere)?;
+        let request = claim.request;
         let ip = self.client.address().ip();
         if !self.gate.wrong_tokens.may_try(ip, self.gate.clock.now()) {
             return Err(ResumeRefusal::TooMany);
         }
         let taken = self.gate.resume(claim, &self.at);
-        // A spent token was not guessed; it may come from a `$hello` that was given up.
-        if matches!(taken, Err(ResumeRefusal::Unknown)) {
+        // A spent token was not guessed; it may come from a `$hello` that was given up. Nor is
+        // one a guess whose session is not here: it is of a gate that was, and so are those
+        // of all who shared that gate, and share an address.
+        if matches!(taken, Err(ResumeRefusal::Unknown)) && self.gate.is_here(&request.token) {
             self.gate.wrong_tokens.failed(ip, self.gate.clock.now());
         }
         let taken = taken?;
