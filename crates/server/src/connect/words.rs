@@ -17,6 +17,9 @@ const CODES_END: u16 = 5000;
 /// What can be done about an attempt that failed.
 pub(super) fn hint(error: &Error, extended: bool) -> Option<&'static str> {
     match error {
+        Error::ConnectTimeout(_) => {
+            Some("nobody answers as this address asks: is it tcp://, tls://, ws:// or wss://?")
+        }
         // The error itself says so.
         Error::NoWelcome(_) => Some("try --protocol v1"),
         Error::NotExtended => {
