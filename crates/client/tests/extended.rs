@@ -12,7 +12,7 @@ use scripted::*;
 use tidegate_client::{
     Cause, Client, CloseReason, Error, ErrorKind, Event, Gap, GapReason, Protocol, State,
 };
-use tidegate_protocol::extended::{ClientControl, GateControl, Heartbeat, Welcome};
+use tidegate_protocol::extended::{ClientControl, GateControl, Heartbeat, MAX_HELLO, Welcome};
 use tidegate_protocol::{Codec, Packet, V1};
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio::time::{Instant, sleep};
@@ -272,6 +272,16 @@ async fn reserved_topics_are_refused() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidTopic);
     client.send("a/b", "").await.unwrap();
     conn.expect(&["a/b"]).await;
+}
+
+/// A gate would not tell it from another protocol.
+#[tokio::test]
+async fn what_is_shown_to_the_gate_must_fit_a_hello() {
+    let long = Client::builder("tcp://127.0.0.1:1").auth("x".repeat(20_000));
+    match long.connect().await {
+        Err(Error::TooLarge(why)) => assert!(why.len > 20_000 && why.max == MAX_HELLO),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,6 +86,23 @@ async fn nobody_listens() {
     assert_eq!(error.kind(), ErrorKind::Connect);
 }
 
+/// As where the address of a WebSocket listener is taken for one of TCP.
+#[tokio::test]
+async fn a_server_of_http_is_told_apart() {
+    let (listener, port) = listen().await;
+    tokio::spawn(async move {
+        let (mut io, _) = listener.accept().await.unwrap();
+        io.read_exact(&mut [0; 20]).await.unwrap();
+        let answer = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+        io.write_all(answer).await.unwrap();
+        io.shutdown().await.unwrap();
+        io.read_to_end(&mut Vec::new()).await.unwrap();
+    });
+    let connected = Client::builder(&format!("tcp://127.0.0.1:{port}")).connect();
+    let error = connected.await.unwrap_err().to_string();
+    assert!(error.contains("HTTP") && error.contains("ws://"), "{error}");
+}
+
 /// Sends every message back as it came, until the client has closed.
 async fn echo_messages(io: impl AsyncRead + AsyncWrite + Unpin) {
     let mut ws = tokio_tungstenite::accept_async(io).await.unwrap();

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::admission::network_of;
 use crate::clock::Tick;
 
-/// Wrong tokens from one address (IPv6: one /64) after which no more are looked at for a
+/// Wrong tokens, for sessions that are here, from one address (IPv6: one /64) after which no more are looked at for a
 /// while.
 const ALLOWED: u32 = 10;
 /// How long wrong tokens are remembered.

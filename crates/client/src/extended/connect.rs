@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tidegate_protocol::extended::{GateControl, Heartbeat, Welcome, Welcomed};
-use tidegate_protocol::{Packet, V1};
+use tidegate_protocol::extended::{GateControl, Heartbeat, MAX_HELLO, Welcome, Welcomed};
+use tidegate_protocol::{Packet, TooLarge, V1};
 use tokio::time::{Instant, timeout};
 
 use super::ending::{Ending, Failure};
@@ -74,7 +74,13 @@ impl Task {
         let hello = self.options.hello().await?;
         let hello = self.session.hello(&hello);
         self.shared.max_frame.store(V1::MAX_FRAME, Relaxed);
-        self.shared.fits(&hello).map_err(Error::from)?;
+        let (len, max) = (
+            self.dialer.plan.frames.codec().encoded_len(&hello),
+            MAX_HELLO,
+        );
+        if len > max {
+            return Err(Error::from(TooLarge { len, max }).into());
+        }
         let dialed = self.dialer.dial().await?;
         let mut link = Link::new(dialed.transport, self.dialer.plan.frames.clone());
         let lost = |error| Ending::transport(Closed::lost(&error));

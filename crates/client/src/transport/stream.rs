@@ -120,6 +120,10 @@ where
                     continue;
                 }
                 Ok(()) if self.input.is_empty() => Closed::new(Cause::Gate, ""),
+                Ok(()) if self.input.starts_with(b"HTTP/") => {
+                    let text = "it speaks HTTP: WebSocket addresses begin with ws:// or wss://";
+                    Closed::new(Cause::Protocol, text)
+                }
                 Ok(()) => Closed::new(Cause::Lost, "it ended within a frame"),
                 Err(e) => Closed::lost(&e),
             };

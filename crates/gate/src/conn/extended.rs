@@ -61,7 +61,7 @@ impl Connection {
         }
     }
 
-    fn violation(&self, what: &str) -> Step {
+    pub(super) fn violation(&self, what: &str) -> Step {
         let what = what.to_owned();
         self.session
             .with_extra(|extra| extra.last_error = Some(what));

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use tidegate_protocol::extended::HELLO;
+use tidegate_protocol::extended::{HELLO, MAX_HELLO, hello_too_long};
 use tidegate_protocol::ws::encode_pong;
 use tidegate_protocol::{CloseReason, ErrorCode, Packet};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -203,6 +203,9 @@ impl Connection {
         } else if self.speaks == Speaks::Nothing {
             self.speaks = Speaks::V1;
             if packet.topic.as_str() == HELLO {
+                if self.at.endpoint.codec.encoded_len(&packet) > MAX_HELLO {
+                    return Err(self.violation(&hello_too_long()));
+                }
                 // It was held up. Nothing answers it any more; the client comes again at once.
                 return Err(Step::Close(CloseReason::SetupTimeout));
             }

@@ -264,6 +264,13 @@ impl LocalSession {
                     Phase::Open | Phase::Ended => reason,
                 };
                 core.gate.dormant.remember(core.id, reason);
+            } else if let Some(why) = flow.unresumable() {
+                // The client may not have got to hear of that.
+                let reason = match why {
+                    ResumeRefusal::Overflowed => CloseReason::ResumeOverflow,
+                    _ => reason,
+                };
+                core.gate.dormant.remember(core.id, reason);
             }
             let (used, calls) = flow.take_used();
             let left = flow.end();
@@ -332,7 +339,9 @@ impl LocalSession {
         ) {
             tracing::debug!(%session, %ip, reason, code, undelivered, "session ended");
         } else if let Some(unlogged) = self.core().gate.end_log.admit() {
-            tracing::info!(%session, %ip, reason, code, undelivered, unlogged, "session ended");
+            let error = self.last_error();
+            let error = error.as_ref().map(tracing::field::debug);
+            tracing::info!(%session, %ip, reason, code, error, undelivered, unlogged, "session ended");
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Extended {
     look_at: Tick,
     /// None: the session ends with its connection.
     resume: Option<Resume>,
+    /// Why it does, where it did not before.
+    unresumable: Option<ResumeRefusal>,
     /// The session for which the client presented a spent token. Few do.
     accuses: Option<Box<SessionId>>,
 }
@@ -89,6 +91,7 @@ impl Extended {
             dormant_until: Tick::NEVER,
             look_at: Tick::NEVER,
             resume: None,
+            unresumable: None,
             accuses: None,
         }
     }
@@ -244,6 +247,7 @@ impl Flow {
             return;
         };
         if extended.resume.take().is_some() {
+            extended.unresumable = Some(why);
             let update = TokenUpdate {
                 token: None,
                 refused: Some(why.into()),
@@ -271,6 +275,11 @@ impl Flow {
 
     pub(crate) fn is_resumable(&mut self) -> bool {
         self.resume().is_some()
+    }
+
+    /// Why the session cannot be resumed any more, if it could once.
+    pub(crate) fn unresumable(&mut self) -> Option<ResumeRefusal> {
+        self.extended()?.unresumable
     }
 
     /// Until when the session waits for its client, if it does.
@@ -316,7 +325,8 @@ impl Flow {
             Phase::Closing(closing) => return Err(refusal(closing.reason)),
             Phase::Ended => return Err(ResumeRefusal::Ended),
         }
-        let resume = self.resume().ok_or(ResumeRefusal::Ended)?;
+        let ended = self.unresumable().unwrap_or(ResumeRefusal::Ended);
+        let resume = self.resume().ok_or(ended)?;
         // Before anything is believed: who is not the client must not change anything.
         match resume.tokens.present(token) {
             Presented::Good => {}

@@ -127,6 +127,11 @@ impl GateInner {
         }
     }
 
+    /// Whether there is a session that this token is for, be it right or wrong.
+    pub(crate) fn is_here(&self, token: &str) -> bool {
+        token::parse(token).is_some_and(|(id, _)| self.sessions.get(id).is_some())
+    }
+
     /// Whether the session that this token is for lost its place to a newer login.
     pub(crate) fn was_replaced(&self, token: &str) -> bool {
         let Some((id, _)) = token::parse(token) else {

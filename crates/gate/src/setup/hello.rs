@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_protocol::extended::{
     GateControl, HELLO, Hello, MAX_HELLO, Offer, RESUME, Refused, ResumeRefusal, Resumption, Terms,
-    Welcome,
+    Welcome, hello_too_long,
 };
 use tidegate_protocol::ws::encode_pong;
 use tidegate_protocol::{CloseReason, DeviceId, Packet, SessionId, UserId};
@@ -111,6 +111,9 @@ impl Setup {
         let hello = found.filter(|packet| packet.topic.as_str() == HELLO);
         self.said_hello = hello.is_some();
         let hello = match hello {
+            Some(_) if seen.done > MAX_HELLO => {
+                return Err((CloseReason::ExtendedProtocol, hello_too_long()));
+            }
             Some(packet) => Hello::read(&packet.body)
                 .map_err(|error| (CloseReason::ExtendedProtocol, error.to_string()))?,
             // Whatever came, version 1 has an answer to it.
@@ -118,7 +121,7 @@ impl Setup {
                 return Ok(First::V1(take(&mut seen.bytes)));
             }
             None => {
-                let why = "the first packet is not $hello".to_owned();
+                let why = "the first packet is not $hello, or too long".to_owned();
                 return Err((CloseReason::ExtendedProtocol, why));
             }
         };
@@ -211,13 +214,16 @@ impl Setup {
     /// Looks whether the client may have the session back that it asks for.
     fn claim(&self, claim: &Claim<'_>) -> Result<Back, ResumeRefusal> {
         let retention = self.retention().ok_or(ResumeRefusal::NotHere)?;
+        let request = claim.request;
         let ip = self.client.address().ip();
         if !self.gate.wrong_tokens.may_try(ip, self.gate.clock.now()) {
             return Err(ResumeRefusal::TooMany);
         }
         let taken = self.gate.resume(claim, &self.at);
-        // A spent token was not guessed; it may come from a `$hello` that was given up.
-        if matches!(taken, Err(ResumeRefusal::Unknown)) {
+        // A spent token was not guessed; it may come from a `$hello` that was given up. Nor is
+        // one a guess whose session is not here: it is of a gate that was, and so are those
+        // of all who shared that gate, and share an address.
+        if matches!(taken, Err(ResumeRefusal::Unknown)) && self.gate.is_here(&request.token) {
             self.gate.wrong_tokens.failed(ip, self.gate.clock.now());
         }
         let taken = taken?;

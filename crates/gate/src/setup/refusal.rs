@@ -94,6 +94,10 @@ impl Setup {
     /// Tells the client why, as far as its connection can carry that.
     pub(super) async fn refuse(&self, io: Transport, reason: CloseReason) -> Option<Connection> {
         let mut bye = Vec::new();
+        if reason == CloseReason::ConnectionLost {
+            // There is nobody, or another connection has taken the session over.
+            return self.bye(io, bye).await;
+        }
         if self.said_hello {
             let endpoint = &self.at.endpoint;
             let close = last_word(reason).packet();

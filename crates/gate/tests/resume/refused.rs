@@ -395,10 +395,26 @@ async fn more_than_is_kept() {
         packets += u32::from(topic == "n/n");
     }
     assert!(told || client.io.recv().await.0 == TOKEN);
-    client.cut();
-    until("it ends with its connection", || {
-        gate.gate().session_count() == 0
-    })
-    .await;
+    // Had it not got to hear of that, it would be told when it comes back: to a session that
+    // still has its connection, and to one that is gone.
+    let mut ignorant = hello();
+    ignorant.resume = client.welcome.resume.clone().map(|resume| ResumeRequest {
+        token: resume.token,
+        received: 0,
+    });
+    let ignorant = serde_json::to_vec(&ignorant).unwrap();
+    for connected in [true, false] {
+        if !connected {
+            client.cut();
+            until("it ends", || {
+                gate.gate().sessions().all(|s| s.id() != session.id())
+            })
+            .await;
+        }
+        let mut io = connect_with(&gate, small(), 65_536);
+        io.send(HELLO, &ignorant).await;
+        let refused = read_welcome(&mut io).await.refused.unwrap();
+        assert_eq!(refused.code, ResumeRefusal::Overflowed.code());
+    }
     gate.stop().await;
 }

@@ -96,6 +96,43 @@ async fn a_hello_that_was_held_up_ends_the_connection_so_that_it_is_made_again()
     gate.stop().await;
 }
 
+/// Else its client would come again for ever.
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_is_too_long_is_no_invitation_to_come_again() {
+    log::keep();
+    let gate = start().await;
+    let hello = |pad: usize| {
+        let body = format!(r#"{{"versions": [1], "pad": "{}"}}"#, "x".repeat(pad));
+        frame(HELLO, body.as_bytes())
+    };
+    let rest = MAX_HELLO - hello(0).len();
+    let mut fits = connect_with(&gate, listener(), 65_536);
+    fits.send_bytes(&hello(rest)).await;
+    read_welcome(&mut fits).await;
+    // However the network cuts it: at once, or found to be too long before it is whole.
+    for first in [MAX_HELLO + 1, MAX_HELLO] {
+        let closed = gate.gate().closed(CloseReason::ExtendedProtocol);
+        let mut client = connect_with(&gate, listener(), 65_536);
+        let bytes = hello(rest + 1);
+        client.send_bytes(&bytes[..first]).await;
+        sleep(2 * SECOND).await;
+        client.send_bytes(&bytes[first..]).await;
+        until("it is closed", || {
+            gate.gate().closed(CloseReason::ExtendedProtocol) == closed + 1
+        })
+        .await;
+    }
+    for says in ["set-up failed", "session ended"] {
+        log::line_with(&[
+            says,
+            "ExtendedProtocol",
+            "the $hello has more than 16384 bytes",
+        ])
+        .await;
+    }
+    gate.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hello_that_is_none_is_refused() {
     let gate = start().await;

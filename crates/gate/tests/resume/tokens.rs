@@ -130,6 +130,30 @@ async fn brute_force_is_capped() {
     gate.stop().await;
 }
 
+/// All clients behind one address come back to a gate that was started anew. That is no guessing,
+/// and their new sessions can be resumed.
+#[tokio::test(start_paused = true)]
+async fn tokens_of_a_former_gate_are_no_guesses() {
+    let former = start().await;
+    let mut tokens = Vec::new();
+    for _ in 0..20 {
+        tokens.push(token(&Extended::join(&former).await.welcome));
+    }
+    former.stop().await;
+    let gate = start().await;
+    let here = [198, 51, 100, 1].into();
+    for token in tokens {
+        let (welcome, _io) = present(&gate, here, &token).await;
+        assert_eq!(refusal(&welcome), ResumeRefusal::Unknown);
+    }
+    let mut client = Extended::join(&gate).await;
+    client.cut();
+    dormant(&gate).await;
+    let (welcome, _io) = present(&gate, here, &token(&client.welcome)).await;
+    assert!(welcome.resumed);
+    gate.stop().await;
+}
+
 /// A thief that is quicker than the client is thrown out when the client comes.
 #[tokio::test(start_paused = true)]
 async fn a_thief_that_was_first_loses_the_session_too() {

@@ -91,6 +91,11 @@ pub const MAX_LIST: usize = 32;
 /// Longest resume token as text, in bytes.
 pub const MAX_TOKEN: usize = 256;
 
+/// What is said of a `$hello` that is longer than [`MAX_HELLO`].
+pub fn hello_too_long() -> String {
+    format!("the $hello has more than {MAX_HELLO} bytes")
+}
+
 /// Whether a packet of this topic is counted, a `$gap` apart.
 pub fn is_counted(topic: &Topic) -> bool {
     !topic.is_reserved() || topic.as_str() == ERROR

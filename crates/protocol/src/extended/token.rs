@@ -115,9 +115,7 @@ impl Tokens {
 }
 
 fn trace(token: &TokenHash) -> Trace {
-    let mut trace = Trace::default();
-    trace.copy_from_slice(&token.0[..trace.len()]);
-    trace
+    std::array::from_fn(|i| token.0[i])
 }
 
 #[cfg(test)]

@@ -17,7 +17,12 @@ const CODES_END: u16 = 5000;
 /// What can be done about an attempt that failed.
 pub(super) fn hint(error: &Error, extended: bool) -> Option<&'static str> {
     match error {
-        Error::NoWelcome(_) | Error::NotExtended => {
+        Error::ConnectTimeout(_) => {
+            Some("nobody answers as this address asks: is it tcp://, tls://, ws:// or wss://?")
+        }
+        // The error itself says so.
+        Error::NoWelcome(_) => Some("try --protocol v1"),
+        Error::NotExtended => {
             Some("this gate or listener may speak version 1 only: try --protocol v1")
         }
         Error::Closed(closed) => hint_of_end(closed, extended, false),
