@@ -288,7 +288,7 @@ fn the_numbers_stand_there_as_they_are() {
         format!("versions of the extended protocol that the client speaks, at most {MAX_LIST};"),
         format!("can do and wants, at most {MAX_LIST};"),
         format!("for logs; at most {MAX_NAME} bytes"),
-        format!("one login for each; at most {MAX_NAME} bytes"),
+        format!("limits the logins on each; at most {MAX_NAME} bytes"),
         format!(
             "the last token that the client got; at most {} bytes",
             extended::MAX_TOKEN
