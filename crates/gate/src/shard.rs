@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use slab::Slab;
-use tidegate_protocol::Packet;
+use tidegate_protocol::{Packet, SessionId};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -85,9 +85,14 @@ impl ForMany {
 /// A packet for many sessions of a shard.
 struct Parcel {
     packet: ForMany,
-    /// To all where absent.
-    to: Option<Vec<LocalSession>>,
+    to: To,
     reply: oneshot::Sender<Sent>,
+}
+
+enum To {
+    Some(Vec<LocalSession>),
+    /// To all but these, which have it already.
+    AllBut(Arc<HashSet<SessionId>>),
 }
 
 impl Shard {
@@ -185,8 +190,8 @@ impl Shard {
         self.wheel.lock().insert(at, slot);
     }
 
-    /// Hands a packet over to this shard's sessions, or to those of them in `to`.
-    async fn deliver(&self, packet: ForMany, to: Option<Vec<LocalSession>>) -> Sent {
+    /// Hands a packet over to sessions of this shard.
+    async fn deliver(&self, packet: ForMany, to: To) -> Sent {
         let (reply, sent) = oneshot::channel();
         let parcel = Parcel { packet, to, reply };
         if self.mailbox.send(parcel).await.is_err() {
@@ -226,13 +231,13 @@ async fn deliver(shard: std::sync::Weak<Shard>, mut parcels: mpsc::Receiver<Parc
     while let Some(parcel) = parcels.recv().await {
         let mut sent = Sent::default();
         match &parcel.to {
-            Some(sessions) => {
+            To::Some(sessions) => {
                 for chunk in sessions.chunks(STRIDE) {
                     hand_over(&parcel.packet, chunk, &mut sent);
                     tokio::task::yield_now().await;
                 }
             }
-            None => {
+            To::AllBut(others) => {
                 let mut from = 0;
                 loop {
                     let Some(shard) = shard.upgrade() else { return };
@@ -243,6 +248,9 @@ async fn deliver(shard: std::sync::Weak<Shard>, mut parcels: mpsc::Receiver<Parc
                         some.extend((from..end).filter_map(|i| index.get(i).cloned()));
                         end
                     };
+                    if !others.is_empty() {
+                        some.retain(|session| !others.contains(&session.id()));
+                    }
                     hand_over(&parcel.packet, &some, &mut sent);
                     if end == from || end < from + STRIDE {
                         break;
@@ -292,7 +300,7 @@ pub(crate) async fn send_to(shards: &[Arc<Shard>], packet: ForMany, to: Vec<Loca
     }
     let parts = shards.iter().zip(by_shard);
     let parts = parts.filter(|(_, part)| !part.is_empty());
-    sum(parts.map(|(shard, part)| shard.deliver(packet.clone(), Some(part)))).await
+    sum(parts.map(|(shard, part)| shard.deliver(packet.clone(), To::Some(part)))).await
 }
 
 /// Sends one packet to every session: on all shards side by side to those that are
@@ -307,7 +315,17 @@ pub(crate) async fn send_to_all(
         hand_over(&packet, chunk, &mut sent);
         tokio::task::yield_now().await;
     }
-    let attached = shards.iter().map(|s| s.deliver(packet.clone(), None));
+    // One of them may have been resumed since.
+    let others = Arc::new(dormant.iter().map(|session| session.id()).collect());
+    let deliver = |shard: &Arc<Shard>| {
+        let (shard, packet, to) = (
+            shard.clone(),
+            packet.clone(),
+            To::AllBut(Arc::clone(&others)),
+        );
+        async move { shard.deliver(packet, to).await }
+    };
+    let attached = shards.iter().map(deliver);
     sent.add(sum(attached).await);
     sent
 }

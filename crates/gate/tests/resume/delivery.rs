@@ -1,5 +1,9 @@
 //! Delivery classes.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use tidegate::bus::{Connected, GateError};
 use tidegate::protocol::extended::*;
 use tidegate::{Delivery, Protocol};
@@ -112,6 +116,31 @@ async fn only_critical_packets_wait_for_a_client_that_is_away() {
     assert_eq!(away.packet().await.1, "kept");
     for expected in ["news", "news", "kept"] {
         assert_eq!(here.packet().await.1, expected);
+    }
+    gate.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_during_a_broadcast_gets_it_once() {
+    let gate = start().await;
+    let mut client = Extended::join(&gate).await;
+    let session = gate.gate().sessions().next().unwrap();
+    client.cut();
+    until("it is dormant", || {
+        session.connected() == Connected::Dormant
+    })
+    .await;
+    let handle = gate.gate().clone();
+    let mut broadcast = pin!(handle.broadcast(packet("n/n", "news")));
+    // It has got to those who are dormant.
+    let begun = poll_fn(|cx| Poll::Ready(broadcast.as_mut().poll(cx).is_pending()));
+    assert!(begun.await);
+    client.come_back(&gate).await;
+    let sent = broadcast.await.unwrap();
+    assert_eq!((sent.attached, sent.dormant), (0, 1));
+    session.send(packet("n/n", "end")).unwrap();
+    for expected in ["news", "end"] {
+        assert_eq!(client.packet().await.1, expected);
     }
     gate.stop().await;
 }
