@@ -8,7 +8,7 @@ use tidegate_protocol::{Packet, TooLarge, V1};
 use tokio::sync::Notify;
 
 use crate::builder::Settings;
-use crate::calls::Calls;
+use crate::calls::{Arrival, Calls};
 use crate::error::Closed;
 use crate::frames::Frames;
 use crate::outbox::{Bounds, Outbox};
@@ -56,6 +56,21 @@ impl Shared {
         self.happenings.set(State::Closed(closed));
         self.calls.close();
         self.readers.close();
+    }
+
+    /// Gives a packet of the gate to whoever waits for it.
+    pub(crate) fn arrived(&self, packet: Packet) {
+        match self.calls.arrived(packet) {
+            Arrival::Answer => {}
+            Arrival::Late => {
+                self.counters.late_answers.fetch_add(1, Relaxed);
+            }
+            Arrival::Push(packet) => {
+                if !self.readers.publish(packet) {
+                    self.counters.unread_pushes.fetch_add(1, Relaxed);
+                }
+            }
+        }
     }
 
     /// Checks that a packet fits a frame.

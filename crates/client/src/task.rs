@@ -12,7 +12,6 @@ use tidegate_protocol::{Packet, Topic};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::calls::Arrival;
 use crate::error::{Cause, Closed, PacketError};
 use crate::frames::Frames;
 use crate::shared::Shared;
@@ -154,25 +153,14 @@ impl<T: Transport> Task<T> {
     }
 
     fn arrived(&self, packet: Packet) {
-        let counters = &self.shared.counters;
-        counters.received.fetch_add(1, Relaxed);
+        self.shared.counters.received.fetch_add(1, Relaxed);
         if self.error_topic.as_ref() == Some(&packet.topic)
             && let Some((topic, error)) = PacketError::read(&packet.body)
             && self.shared.calls.refused(&topic, error)
         {
             return;
         }
-        match self.shared.calls.arrived(packet) {
-            Arrival::Answer => {}
-            Arrival::Late => {
-                counters.late_answers.fetch_add(1, Relaxed);
-            }
-            Arrival::Push(packet) => {
-                if !self.shared.readers.publish(packet) {
-                    counters.unread_pushes.fetch_add(1, Relaxed);
-                }
-            }
-        }
+        self.shared.arrived(packet);
     }
 
     fn broken(&self, phase: Phase, error: &io::Error) -> Phase {

@@ -2,7 +2,6 @@
 //! that waited in vain.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tidegate_protocol::extended::ResumeRefusal;
@@ -19,7 +18,8 @@ const REMEMBERED: usize = 10_000;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Dormant {
-    count: AtomicUsize,
+    /// Each session that is dormant, once, by when it is looked after: it may have expired
+    /// then, or a call of it. Changed under the lock of the session's flow.
     waiting: Mutex<BTreeSet<(Tick, SessionId)>>,
     ended: Mutex<Ended>,
 }
@@ -38,42 +38,38 @@ impl Dormant {
 
     /// Sessions that wait.
     pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.waiting.lock().len()
     }
 
-    /// A session has become dormant.
-    pub(crate) fn entered(&self) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A session is not dormant any more.
-    pub(crate) fn left(&self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Looks after a session at `at`: it may have expired by then, or a call of it.
-    pub(crate) fn look_at(&self, at: Tick, session: SessionId) {
+    /// A session has become dormant, and is looked after at `at`.
+    pub(crate) fn entered(&self, at: Tick, session: SessionId) {
         self.waiting.lock().insert((at, session));
     }
 
-    /// The sessions to be looked after now. One may have been resumed meanwhile.
-    pub(crate) fn due(&self, now: Tick, sessions: &Table) -> Vec<LocalSession> {
+    /// A session that was looked after at `before` is looked after again at `at`.
+    pub(crate) fn moved(&self, before: Tick, at: Tick, session: SessionId) {
         let mut waiting = self.waiting.lock();
-        let mut due = Vec::new();
-        while let Some((at, session)) = waiting.first().copied() {
-            if at > now {
-                break;
-            }
-            waiting.pop_first();
-            due.extend(sessions.get(session));
-        }
-        due
+        waiting.remove(&(before, session));
+        waiting.insert((at, session));
+    }
+
+    /// A session that was to be looked after at `at` is not dormant any more.
+    pub(crate) fn left(&self, at: Tick, session: SessionId) {
+        self.waiting.lock().remove(&(at, session));
+    }
+
+    /// The sessions to be looked after now.
+    pub(crate) fn due(&self, now: Tick, sessions: &Table) -> Vec<LocalSession> {
+        let waiting = self.waiting.lock();
+        let due = waiting.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<_> = due.map(|(_, id)| *id).collect();
+        drop(waiting);
+        due.into_iter().filter_map(|id| sessions.get(id)).collect()
     }
 
     /// All sessions that are dormant.
     pub(crate) fn sessions(&self, sessions: &Table) -> Vec<LocalSession> {
-        // One that was dormant before may still be there twice.
-        let waiting: BTreeSet<_> = self.waiting.lock().iter().map(|(_, id)| *id).collect();
+        let waiting: Vec<_> = self.waiting.lock().iter().map(|(_, id)| *id).collect();
         let waiting = waiting.into_iter().filter_map(|id| sessions.get(id));
         waiting.filter(LocalSession::is_dormant).collect()
     }

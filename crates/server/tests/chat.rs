@@ -4,91 +4,35 @@
 
 mod support;
 
-use std::io::Write;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
 
-use support::server::{http, raw_http, signal, tidegate};
-use support::{Gate, Output};
-
-/// `tidegate connect`, with lines to type and output to wait for.
-struct Repl {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    output: Output,
-}
-
-impl Repl {
-    fn connect(url: &str) -> Self {
-        let mut child = tidegate()
-            .args(["connect", "--compact", url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self {
-            stdin: child.stdin.take(),
-            output: Output::of(&mut child),
-            child,
-        }
-    }
-
-    fn types(&mut self, line: &str) {
-        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
-    }
-
-    /// Waits for a line with all of these in it.
-    fn sees(&mut self, words: &[&str]) {
-        let found = self.output.lines_until(|seen| {
-            let mut lines = seen.lines();
-            lines.find(|line| words.iter().all(|word| line.contains(word)))?;
-            Some(())
-        });
-        assert!(found.is_some(), "no {words:?} in\n{}", self.output.text());
-    }
-
-    /// The end of what is typed is the end of the connection.
-    fn leaves(mut self) {
-        drop(self.stdin.take());
-        assert!(self.output.ended());
-        assert!(
-            self.child.wait().unwrap().success(),
-            "{}",
-            self.output.text()
-        );
-    }
-}
-
-impl Drop for Repl {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
+use support::Gate;
+use support::person::Person;
+use support::server::{http, raw_http, signal};
 
 #[test]
 fn two_people_chat_over_tcp_and_websocket() {
     let gate = Gate::start(&[]);
-    let mut ada = Repl::connect(&gate.tcp_url);
+    let mut ada = Person::connect(&gate.tcp_url, &[]);
     ada.types("chat/login ada");
-    ada.sees(&["chat/login", "\"room\": \"lobby\"", "\"online\": [\"ada\"]"]);
-    let mut bob = Repl::connect(&gate.ws_url);
+    ada.sees_line(&["chat/login", "\"room\": \"lobby\"", "\"online\": [\"ada\"]"]);
+    let mut bob = Person::connect(&gate.ws_url, &[]);
     bob.types("chat/login {\"name\": \"bob\"}");
-    bob.sees(&["chat/login", "[\"ada\", \"bob\"]"]);
-    ada.sees(&["chat/joined", "bob"]);
+    bob.sees_line(&["chat/login", "[\"ada\", \"bob\"]"]);
+    ada.sees_line(&["chat/joined", "bob"]);
     bob.types("chat/say hello, ada");
-    ada.sees(&["chat/said", "\"from\": \"bob\"", "\"text\": \"hello, ada\""]);
+    ada.sees_line(&["chat/said", "\"from\": \"bob\"", "\"text\": \"hello, ada\""]);
     ada.types("chat/tell bob only you");
-    bob.sees(&["chat/told", "\"from\": \"ada\"", "\"text\": \"only you\""]);
+    bob.sees_line(&["chat/told", "\"from\": \"ada\"", "\"text\": \"only you\""]);
     ada.types("chat/join tea");
-    bob.sees(&["chat/left", "ada"]);
+    bob.sees_line(&["chat/left", "ada"]);
     bob.types("chat/rooms");
-    bob.sees(&["chat/rooms", "\"owner\": \"ada\""]);
+    bob.sees_line(&["chat/rooms", "\"owner\": \"ada\""]);
     ada.types("chat/leave");
-    ada.sees(&["chat/leave", "lobby"]);
-    ada.leaves();
-    bob.sees(&["chat/left", "ada"]);
-    bob.leaves();
+    ada.sees_line(&["chat/leave", "lobby"]);
+    assert_eq!(ada.leaves().0, Some(0));
+    bob.sees_line(&["chat/left", "ada"]);
+    assert_eq!(bob.leaves().0, Some(0));
 }
 
 /// Every line that the demo offers to paste can be pasted.
@@ -154,9 +98,9 @@ fn the_page_and_its_counts() {
         assert_eq!(http(page, "GET", path).unwrap().0, 200, "{path}");
     }
     assert_eq!(http(page, "GET", "/nothing").unwrap().0, 404);
-    let mut ada = Repl::connect(&gate.tcp_url);
+    let mut ada = Person::connect(&gate.tcp_url, &[]);
     ada.types("chat/login ada");
-    ada.sees(&["lobby"]);
+    ada.sees_line(&["lobby"]);
     let (_, status) = http(page, "GET", "/status.json").unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(

@@ -5,76 +5,17 @@
 
 mod support;
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::Gate;
+use support::person::Person;
 use support::proxy::Proxy;
-use support::server::{Scratch, Server, raw_http, run, tidegate};
-use support::{Gate, Output, PATIENCE};
+use support::server::{Scratch, Server, run};
 
 const SERVE: &str = "services = [\"echo\", \"chat\"]\n[admin]\naddress = \"127.0.0.1:0\"\n\
     token = \"0123456789abcdef0123456789abcdef\"\n\
     [[tcp]]\naddress = \"127.0.0.1:0\"\nresume_over_plaintext = true\n";
-
-/// `tidegate connect`, that is typed at.
-struct Person {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    output: Output,
-}
-
-impl Person {
-    fn connect(url: &str, arguments: &[&str]) -> Self {
-        let mut child = tidegate()
-            .args(["connect", "--compact", "--timeout", "30", url])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self {
-            stdin: child.stdin.take(),
-            output: Output::of(&mut child),
-            child,
-        }
-    }
-
-    fn types(&mut self, line: &str) {
-        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
-    }
-
-    /// Everything it has printed, once this is among it.
-    fn sees(&self, words: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let text = self.output.text();
-            if text.contains(words) {
-                return text;
-            }
-            assert!(Instant::now() < deadline, "never {words}:\n{text}");
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// The input ends. Answers exit code and all that was printed.
-    fn leaves(mut self) -> (Option<i32>, String) {
-        drop(self.stdin.take());
-        assert!(self.output.ended(), "{}", self.output.text());
-        (self.child.wait().unwrap().code(), self.output.text())
-    }
-}
-
-impl Drop for Person {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
 
 /// The id in a line `session ID of …`.
 fn session_in(text: &str) -> &str {
@@ -211,24 +152,6 @@ fn scripts_read_of_it_in_json() {
     }
 }
 
-const METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-    Authorization: Bearer 0123456789abcdef0123456789abcdef\r\n\r\n";
-
-/// Waits until the gate has given a session up.
-fn a_session_ended(server: &Server) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let metrics = raw_http(server.admin.unwrap(), METRICS).unwrap();
-        let ended = |line: &str| line.starts_with("tidegate_sessions_ended_total ");
-        let none = "tidegate_sessions_ended_total 0";
-        if metrics.lines().any(|line| ended(line) && line != none) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{metrics}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn a_session_that_is_not_resumed_is_told_why() {
     let config = format!("{SERVE}limits = {{ resume_window = \"100ms\" }}\n");
@@ -239,7 +162,7 @@ fn a_session_that_is_not_resumed_is_told_why() {
     let text = ada.sees("<- chat/login/1");
     assert!(text.contains("resumable for 100 ms"), "{text}");
     proxy.down();
-    a_session_ended(&server);
+    server.counts("tidegate_sessions_ended_total", 1);
     proxy.up(server.listeners[0]);
     let text = ada.sees("connected again");
     let why = "connected again, not resumed: the session has expired (2 Expired)\nnew session ";

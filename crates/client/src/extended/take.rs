@@ -8,7 +8,7 @@ use tidegate_protocol::extended::{Close, ErrorPacket, Refused as NotHeld, Taken}
 use super::Task;
 use super::ending::{Ending, Next};
 use super::serve::{Course, OpenLink, Phase};
-use crate::calls::{Arrival, Refused};
+use crate::calls::Refused;
 use crate::error::PacketError;
 use crate::states::Event;
 use crate::task::HIGH_WATER;
@@ -33,7 +33,7 @@ impl Task {
         };
         let happenings = &self.shared.happenings;
         match taken {
-            Taken::Packet(packet) => self.arrived(packet),
+            Taken::Packet(packet) => self.shared.arrived(packet),
             Taken::Error(error) => self.not_served(error),
             Taken::Gap(gap) => happenings.event(Event::Gap(gap)),
             // A gate that asks and does not read is not answered for ever.
@@ -53,21 +53,6 @@ impl Task {
         }
         self.owe_ack(course, link);
         Ok(())
-    }
-
-    fn arrived(&self, packet: Packet) {
-        let counters = &self.shared.counters;
-        match self.shared.calls.arrived(packet) {
-            Arrival::Answer => {}
-            Arrival::Late => {
-                counters.late_answers.fetch_add(1, Relaxed);
-            }
-            Arrival::Push(packet) => {
-                if !self.shared.readers.publish(packet) {
-                    counters.unread_pushes.fetch_add(1, Relaxed);
-                }
-            }
-        }
     }
 
     fn not_served(&self, error: ErrorPacket) {

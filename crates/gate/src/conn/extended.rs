@@ -40,8 +40,7 @@ impl Connection {
                 let core = self.session.core();
                 let mut flow = core.flow.lock();
                 let taken = flow.acknowledged(self.epoch, count);
-                let bytes = flow.kept_bytes();
-                core.gate.budget.publish(&mut flow.published, bytes);
+                flow.publish(&core.gate.budget);
                 drop(flow);
                 taken.map_err(|error| self.violation(&error.to_string()))
             }

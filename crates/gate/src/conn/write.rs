@@ -97,8 +97,7 @@ impl Connection {
         }
         if took {
             flow.popped();
-            let bytes = flow.kept_bytes();
-            core.gate.budget.publish(&mut flow.published, bytes);
+            flow.publish(&core.gate.budget);
         }
     }
 

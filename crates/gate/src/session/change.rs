@@ -254,8 +254,8 @@ impl LocalSession {
         fail_held(&self, held.unwrap_or_default());
         let (used, calls, (packets, bytes)) = {
             let mut flow = core.flow.lock();
-            if flow.is_dormant() {
-                core.gate.dormant.left();
+            if let Some(at) = flow.waited() {
+                core.gate.dormant.left(at, core.id);
             }
             if flow.is_resumable() {
                 // The client may be lost while the session is being closed.
@@ -274,7 +274,7 @@ impl LocalSession {
             }
             let (used, calls) = flow.take_used();
             let left = flow.end();
-            core.gate.budget.publish(&mut flow.published, 0);
+            flow.publish(&core.gate.budget);
             (used, calls, left)
         };
         for call in calls {

@@ -31,14 +31,15 @@ pub(crate) struct Extended {
     turn: Arc<Mutex<()>>,
     /// The same for packets that hooks look at.
     hook_turn: Option<Arc<tokio::sync::Mutex<()>>>,
-    /// Until when a session without a connection waits.
+    /// Until when a session without a connection waits, and when it is looked after next.
     dormant_until: Tick,
+    look_at: Tick,
     /// None: the session ends with its connection.
     resume: Option<Resume>,
     /// Why it does, where it did not before.
     unresumable: Option<ResumeRefusal>,
-    /// The session for which the client presented a spent token.
-    accuses: Option<SessionId>,
+    /// The session for which the client presented a spent token. Few do.
+    accuses: Option<Box<SessionId>>,
 }
 
 /// What it takes to resume a session.
@@ -73,6 +74,8 @@ pub(crate) struct Resumed {
     pub(crate) epoch: u32,
     /// Packets of the client that were taken.
     pub(crate) received: u64,
+    /// When the session was to be looked after next, if it was dormant.
+    pub(crate) waited: Option<Tick>,
 }
 
 impl Extended {
@@ -86,6 +89,7 @@ impl Extended {
             turn: Arc::default(),
             hook_turn: None,
             dormant_until: Tick::NEVER,
+            look_at: Tick::NEVER,
             resume: None,
             unresumable: None,
             accuses: None,
@@ -96,7 +100,7 @@ impl Extended {
     /// the client shows that it is there: a `$hello` that was given up, and comes late, is
     /// no theft.
     pub(crate) fn accusing(mut self, session: Option<SessionId>) -> Self {
-        self.accuses = session;
+        self.accuses = session.map(Box::new);
         self
     }
 
@@ -207,7 +211,7 @@ impl Flow {
         {
             resume.tokens.confirm();
         }
-        self.extended()?.accuses.take()
+        self.extended()?.accuses.take().map(|session| *session)
     }
 
     /// Notes an entry that is being written.
@@ -252,19 +256,21 @@ impl Flow {
         }
     }
 
-    /// The connection of `epoch` is lost. Answers until when the session waits to be
-    /// resumed; `None` if it does not.
-    pub(crate) fn detach(&mut self, epoch: u32, now: Tick) -> Option<Tick> {
+    /// The connection of `epoch` is lost. Answers whether the session waits to be resumed.
+    pub(crate) fn detach(&mut self, epoch: u32, now: Tick) -> bool {
         if !self.is_attached(epoch) || self.phase != Phase::Open {
-            return None;
+            return false;
         }
-        let until = now.plus(self.resume()?.terms.window);
+        let Some(resume) = self.resume() else {
+            return false;
+        };
+        let until = now.plus(resume.terms.window);
         self.next_epoch();
         self.dormant = true;
         if let Some(extended) = self.extended() {
             extended.dormant_until = until;
         }
-        Some(until)
+        true
     }
 
     pub(crate) fn is_resumable(&mut self) -> bool {
@@ -282,6 +288,19 @@ impl Flow {
             true => Some(self.extended()?.dormant_until),
             false => None,
         }
+    }
+
+    /// When a session that waits for its client is looked after next: it, or a call of it,
+    /// has expired then.
+    pub(crate) fn next_look(&mut self) -> Option<Tick> {
+        let at = self.dormant_until()?.min(self.first_deadline());
+        self.extended()?.look_at = at;
+        Some(at)
+    }
+
+    /// When it was to be looked after next, if it is dormant.
+    pub(crate) fn waited(&mut self) -> Option<Tick> {
+        self.dormant.then_some(self.extended()?.look_at)
     }
 
     /// Puts what is handed on in order, where the session may change its connection.
@@ -331,6 +350,7 @@ impl Flow {
         resume.unconfirmed = true;
         self.put_back(again.into_iter());
         self.wake_unless_awake();
+        let waited = self.waited();
         self.dormant = false;
         let epoch = self.next_epoch();
         let received = self.received;
@@ -341,7 +361,11 @@ impl Flow {
             extended.acknowledged = received;
             extended.owes_ack_since = Tick::NEVER;
         }
-        Ok(Resumed { epoch, received })
+        Ok(Resumed {
+            epoch,
+            received,
+            waited,
+        })
     }
 
     /// Takes what is queued for written, up to this count.
@@ -364,7 +388,7 @@ impl Flow {
     /// Puts gaps where packets are that do not fit a frame of this codec. Answers how many.
     pub(crate) fn refit(&mut self, codec: &dyn Codec, max: usize) -> u64 {
         let fits = |entry: &Entry| entry.count() != 1 || codec.encoded_len(&entry.packet()) <= max;
-        if self.entries().all(|entry| fits(entry)) {
+        if self.queue.iter().all(fits) {
             return 0;
         }
         let mut unfit = 0;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use smallvec::SmallVec;
-use tidegate_protocol::extended::{Gap, GapReason};
-use tidegate_protocol::{CloseReason, Packet, Topic};
+use tidegate_protocol::{CloseReason, Topic};
 use tokio::sync::Notify;
 
-use super::entry::{Delivery, Entry};
+use super::entry::Entry;
 use super::extended::Extended;
+use crate::budget::Budget;
 use crate::clock::Tick;
 use crate::metrics::calls::{ServicePlace, Timing};
 
@@ -66,7 +66,7 @@ enum Sleep {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    queue: VecDeque<Entry>,
+    pub(super) queue: VecDeque<Entry>,
     calls: Vec<PendingCall>,
     /// Services that took a packet of this session: they hear of its end.
     used: SmallVec<[Box<str>; 1]>,
@@ -74,16 +74,17 @@ pub(crate) struct Flow {
     rare: Option<Box<Rare>>,
     /// Packets of the client that were taken.
     pub(super) received: u64,
-    bytes: u32,
-    pushes: u32,
+    /// Bytes of topics and bodies in the queue, and pushes and answers there.
+    pub(super) bytes: u32,
+    pub(super) pushes: u32,
     /// Bytes last told to the gate's budget.
-    pub(crate) published: u32,
+    published: u32,
     /// Bytes that the connection holds: a partial frame, what its socket did not take.
     pub(crate) held: u32,
     next_call: u32,
     /// How many connections have been attached, one after the other, or have gone.
     epoch: u32,
-    answers: u16,
+    pub(super) answers: u16,
     sleep: Sleep,
     pub(crate) phase: Phase,
     /// The connection stopped reading because of the concurrent-task limit.
@@ -100,10 +101,6 @@ struct Rare {
     /// The client speaks the extended protocol.
     extended: Option<Extended>,
 }
-
-/// A queue that has no room.
-#[derive(Debug)]
-pub(crate) struct Full;
 
 impl Flow {
     pub(crate) fn new() -> Self {
@@ -159,84 +156,9 @@ impl Flow {
 
     // --- what others do to a session
 
-    /// Queues a push within the limits. Answers how many others gave way to it.
-    pub(crate) fn push(&mut self, entry: Entry, packets: u32, bytes: u32) -> Result<u64, Full> {
-        let size = entry.size();
-        let mut gone = 0;
-        if let Delivery::Latest(key) = entry.delivery()
-            && let Some(i) = self.position(|d| matches!(d, Delivery::Latest(k) if k == key))
-        {
-            self.give_way(i, GapReason::Replaced);
-            gone += 1;
-        }
-        loop {
-            // A packet larger than the byte limit passes an empty queue, else it never could.
-            let fits = self.bytes == 0 || self.bytes.saturating_add(size) <= bytes;
-            if self.pushes < packets && fits {
-                break;
-            }
-            match self.position(|d| *d == Delivery::Droppable) {
-                Some(i) => self.give_way(i, GapReason::Dropped),
-                None => return Err(Full),
-            }
-            gone += 1;
-        }
-        self.pushes += 1;
-        self.accept(entry, size);
-        Ok(gone)
-    }
-
-    /// The first push in the queue of this kind.
-    fn position(&self, is: impl Fn(&Delivery) -> bool) -> Option<usize> {
-        self.queue.iter().position(|entry| is(entry.delivery()))
-    }
-
-    /// Drops every push that may be dropped. Answers how many.
-    pub(crate) fn shed_droppable(&mut self) -> u64 {
-        let mut gone = 0;
-        while let Some(i) = self.position(|d| *d == Delivery::Droppable) {
-            self.give_way(i, GapReason::Dropped);
-            gone += 1;
-        }
-        gone
-    }
-
-    /// Takes a push out of the queue. A client that can be told finds a gap in its place.
-    fn give_way(&mut self, i: usize, reason: GapReason) {
-        let told = self.is_extended();
-        let Some(entry) = self.queue.get_mut(i) else {
-            return;
-        };
-        self.bytes -= entry.size();
-        self.pushes -= 1;
-        *entry = Entry::Gap(Gap { count: 1, reason });
-        let before = i.checked_sub(1).and_then(|i| self.queue.get_mut(i));
-        match before {
-            // As many gaps as packets at most.
-            Some(Entry::Gap(gap)) if told && gap.reason == reason => gap.count += 1,
-            _ if told => return,
-            _ => {}
-        }
-        self.queue.remove(i);
-    }
-
-    /// Queues the answer to a call that [`finish_call`](Self::finish_call) took out.
+    /// Something was queued.
     #[inline]
-    pub(crate) fn answer(&mut self, packet: Packet) {
-        let size = packet.size() as u32;
-        self.answers += 1;
-        self.accept(Entry::Answer(packet), size);
-    }
-
-    /// Queues a control packet: there is always room for the few there are.
-    pub(crate) fn control(&mut self, packet: Packet) {
-        let size = packet.size() as u32;
-        self.accept(Entry::Control(packet), size);
-    }
-
-    fn accept(&mut self, entry: Entry, size: u32) {
-        self.bytes = self.bytes.saturating_add(size);
-        self.queue.push_back(entry);
+    pub(super) fn wake_if_idle(&mut self) {
         if self.sleep == Sleep::Idle {
             self.wake();
         }
@@ -297,7 +219,7 @@ impl Flow {
         rare.room.get_or_insert_default().clone()
     }
 
-    fn wake_room(&mut self) {
+    pub(super) fn wake_room(&mut self) {
         let Some(rare) = &mut self.rare else { return };
         if let Some(room) = &rare.room {
             room.notify_waiters();
@@ -330,24 +252,6 @@ impl Flow {
         self.sleep = Sleep::Awake;
         self.paused = false;
         self.epoch
-    }
-
-    /// Puts entries before those that are queued, in their order: they are written again.
-    pub(super) fn put_back(&mut self, entries: impl DoubleEndedIterator<Item = Entry>) {
-        for entry in entries.rev() {
-            self.bytes = self.bytes.saturating_add(entry.size());
-            match entry {
-                Entry::Answer(_) => self.answers += 1,
-                Entry::Push(..) | Entry::Shared(..) => self.pushes += 1,
-                Entry::Gap(_) | Entry::Control(_) => {}
-            }
-            self.queue.push_front(entry);
-        }
-    }
-
-    /// What is queued, to be looked through.
-    pub(super) fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.queue.iter_mut()
     }
 
     /// Whether the connection of `epoch` still is the one that drains the queue.
@@ -482,27 +386,6 @@ impl Flow {
         (std::mem::take(&mut self.used), calls)
     }
 
-    /// The next packet to write.
-    pub(crate) fn pop(&mut self) -> Option<Entry> {
-        let entry = self.queue.pop_front()?;
-        self.bytes -= entry.size();
-        match entry {
-            Entry::Answer(_) => self.answers -= 1,
-            Entry::Push(..) | Entry::Shared(..) => self.pushes -= 1,
-            Entry::Gap(_) | Entry::Control(_) => {}
-        }
-        Some(entry)
-    }
-
-    /// Ends a round of [`pop`](Self::pop): tells those who wait for room, and gives
-    /// the memory of an empty queue back.
-    pub(crate) fn popped(&mut self) {
-        if self.queue.is_empty() && self.queue.capacity() > 0 {
-            self.queue = VecDeque::new();
-        }
-        self.wake_room();
-    }
-
     /// Ends the flow. Answers packets and bytes that were still queued.
     pub(crate) fn end(&mut self) -> (u64, u64) {
         self.phase = Phase::Ended;
@@ -518,28 +401,15 @@ impl Flow {
         left
     }
 
-    /// Empties the queue.
-    pub(super) fn take_all(&mut self) -> VecDeque<Entry> {
-        self.bytes = 0;
-        self.pushes = 0;
-        self.answers = 0;
-        std::mem::take(&mut self.queue)
-    }
-
-    pub(crate) fn is_drained(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    pub(crate) fn queued_packets(&self) -> usize {
-        self.queue.len()
-    }
-
-    pub(crate) fn queued_bytes(&self) -> u32 {
-        self.bytes
+    /// Tells the gate's budget what is held here.
+    #[inline]
+    pub(crate) fn publish(&mut self, budget: &Budget) {
+        let bytes = self.kept_bytes();
+        budget.publish(&mut self.published, bytes);
     }
 
     /// Bytes of packets that are queued, or kept until they are acknowledged.
-    pub(crate) fn kept_bytes(&self) -> u32 {
+    fn kept_bytes(&self) -> u32 {
         let rare = self.rare.as_deref();
         let extended = rare.and_then(|rare| rare.extended.as_ref());
         let retained = extended.map_or(0, Extended::retained_bytes);

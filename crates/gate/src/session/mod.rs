@@ -1,7 +1,8 @@
 //! Sessions: logical clients, as the gate holds them.
 //!
 //! - This file: the session and what hooks can do with it.
-//! - [`flow`]: the outbound queue and the calls in flight. [`entry`]: what stands in it.
+//! - [`flow`]: what is under way: the outbound queue and the calls in flight. [`queue`]: which
+//!   packets wait, and which give way; [`entry`]: what stands in it.
 //! - [`extended`]: what a session has whose client speaks the extended protocol.
 //! - [`resume`]: how it waits for its client, and how the client comes back.
 //! - [`send`]: the way of a packet into the queue, and of an answer.
@@ -38,6 +39,7 @@ pub(crate) mod entry;
 pub(crate) mod extended;
 pub(crate) mod flow;
 pub(crate) mod logins;
+mod queue;
 pub(crate) mod resume;
 pub(crate) mod send;
 pub(crate) mod table;

@@ -42,18 +42,17 @@ impl LocalSession {
             return false;
         }
         let now = gate.clock.now();
-        let look_at = {
+        {
             let mut flow = core.flow.lock();
-            let Some(until) = flow.detach(epoch, now) else {
+            if !flow.detach(epoch, now) {
                 return false;
-            };
+            }
             flow.held = 0;
-            let bytes = flow.kept_bytes();
-            gate.budget.publish(&mut flow.published, bytes);
-            until.min(flow.first_deadline())
-        };
-        gate.dormant.entered();
-        gate.dormant.look_at(look_at, self.id());
+            flow.publish(&gate.budget);
+            if let Some(at) = flow.next_look() {
+                gate.dormant.entered(at, self.id());
+            }
+        }
         core.counters().dormant.add(1);
         self.tell(Event::Dormant);
         true
@@ -78,8 +77,10 @@ impl LocalSession {
             self.close(CloseReason::NotResumed);
             return;
         }
-        let first = core.flow.lock().first_deadline();
-        core.gate.dormant.look_at(until.min(first), self.id());
+        let mut flow = core.flow.lock();
+        if let (Some(before), Some(at)) = (flow.waited(), flow.next_look()) {
+            core.gate.dormant.moved(before, at, self.id());
+        }
     }
 
     /// Tells the services that ask for it. In its place between the client's packets,
@@ -105,12 +106,10 @@ impl GateInner {
             return Err(self.dormant.why_gone(id));
         };
         let next = NewToken::new(id);
-        let was_dormant = session.is_dormant();
         let resumed = session.take_up(claim, &secret, next.hash, at);
         match resumed {
             Ok(resumed) => {
-                if was_dormant {
-                    self.dormant.left();
+                if resumed.waited.is_some() {
                     session.tell(Event::Resumed);
                 }
                 Ok(Taken {
@@ -190,11 +189,13 @@ impl LocalSession {
             next,
             claim.heartbeat,
         )?;
+        if let Some(looked_at) = resumed.waited {
+            core.gate.dormant.left(looked_at, self.id());
+        }
         core.at.store(at.clone());
         let endpoint = &at.endpoint;
         let unfit = flow.refit(&*endpoint.codec, endpoint.limits.max_packet_size);
-        let bytes = flow.kept_bytes();
-        core.gate.budget.publish(&mut flow.published, bytes);
+        flow.publish(&core.gate.budget);
         drop(flow);
         core.counters().dropped.add(unfit);
         core.counters().resumed.add(1);

@@ -126,8 +126,7 @@ impl LocalSession {
             });
             return Err(GateError::QueueFull);
         };
-        let bytes = flow.kept_bytes();
-        core.gate.budget.publish(&mut flow.published, bytes);
+        flow.publish(&core.gate.budget);
         drop(flow);
         if gave_way > 0 {
             core.counters().dropped.add(gave_way);
@@ -175,8 +174,7 @@ impl LocalSession {
         }
         if let Some(packet) = packet {
             flow.answer(packet);
-            let bytes = flow.kept_bytes();
-            core.gate.budget.publish(&mut flow.published, bytes);
+            flow.publish(&core.gate.budget);
         }
         drop(flow);
         let service = match exists && !service.is_known() {
@@ -208,8 +206,7 @@ impl LocalSession {
         let core = self.core();
         let mut flow = core.flow.lock();
         let gone = flow.shed_droppable();
-        let bytes = flow.kept_bytes();
-        core.gate.budget.publish(&mut flow.published, bytes);
+        flow.publish(&core.gate.budget);
         drop(flow);
         if gone > 0 {
             core.counters().dropped.add(gone);
@@ -225,8 +222,7 @@ impl LocalSession {
             return;
         }
         flow.answer(packet);
-        let bytes = flow.kept_bytes();
-        core.gate.budget.publish(&mut flow.published, bytes);
+        flow.publish(&core.gate.budget);
     }
 
     /// Asks the outbound hook, and looks whether what it leaves can be sent.

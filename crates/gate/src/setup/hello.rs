@@ -420,7 +420,9 @@ impl Seen {
         endpoint: &Endpoint,
         io: &mut Transport,
     ) -> Poll<io::Result<usize>> {
-        scratch::with_read(endpoint.limits.read_buffer, |buffer| {
+        // No more at a time than is looked at.
+        let most = endpoint.limits.read_buffer.min(MAX_HELLO);
+        scratch::with_read(most, |buffer| {
             let mut target = ReadBuf::new(buffer);
             ready!(Pin::new(io).poll_read(cx, &mut target))?;
             let read = target.filled();

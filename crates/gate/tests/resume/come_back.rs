@@ -15,6 +15,14 @@ fn only_session(gate: &RunningGate) -> tidegate::LocalSession {
     gate.gate().sessions().next().unwrap()
 }
 
+/// Of the metrics.
+fn dormant_sessions(gate: &RunningGate) -> u64 {
+    let page = tidegate::metrics::render(gate.gate());
+    let mut lines = page.lines();
+    let line = lines.find_map(|line| line.strip_prefix("tidegate_dormant_sessions "));
+    line.unwrap().parse().unwrap()
+}
+
 async fn dormant(gate: &RunningGate) {
     until("the gate sees the break", || {
         only_session(gate).connected() == Connected::Dormant
@@ -42,11 +50,13 @@ async fn what_was_missed_arrives_in_order_and_nothing_twice() {
     client.cut();
     dormant(&gate).await;
     assert_eq!(gate.gate().connection_count(), 0);
+    assert_eq!(dormant_sessions(&gate), 1);
     for n in 4..=5 {
         session.send(packet("n/n", n.to_string())).unwrap();
     }
     client.come_back(&gate).await;
     assert!(client.welcome.resumed);
+    assert_eq!(dormant_sessions(&gate), 0, "nothing is left of the wait");
     assert_eq!(client.welcome.session, id.to_string());
     assert_eq!(client.welcome.received, 1, "the request came through");
     let mut seen = Vec::new();

@@ -238,7 +238,7 @@ refusals! {
     WrongUser = 4, "the session belongs to another user";
     /// The counts cannot be.
     BadCount = 5, "the count of packets cannot be";
-    /// A token that was replaced: the session has been ended.
+    /// A token that was replaced. Whoever presented it ends the old session with one more packet.
     Spent = 6, "the token was used before";
     /// The session was ended: kicked, unbound, or bound to another user.
     Ended = 7, "the session was ended";

@@ -34,6 +34,9 @@ impl fmt::Debug for TokenHash {
 const OFFERED: usize = 16;
 /// Spent tokens that are known again.
 const REMEMBERED: usize = 4;
+/// As much of a spent token's hash as it takes to know it again: one that nobody was given is
+/// taken for it once in 2^128 times.
+type Trace = [u8; 16];
 
 /// The tokens of one session.
 #[derive(Debug, Clone)]
@@ -44,7 +47,7 @@ pub struct Tokens {
     /// once one is.
     offered: Vec<TokenHash>,
     /// The last ones that were replaced, the newest first.
-    spent: [Option<TokenHash>; REMEMBERED],
+    spent: [Option<Trace>; REMEMBERED],
 }
 
 /// What a presented token is.
@@ -77,7 +80,9 @@ impl Tokens {
         if self.current == *token {
             return Presented::Good;
         }
-        match self.spent.iter().flatten().any(|spent| spent == token) {
+        let trace = trace(token);
+        let mut spent = self.spent.iter().flatten();
+        match spent.any(|spent| spent.ct_eq(&trace).into()) {
             true => Presented::Spent,
             false => Presented::Unknown,
         }
@@ -105,8 +110,12 @@ impl Tokens {
         // Of the others none has arrived.
         self.offered = Vec::new();
         self.spent.rotate_right(1);
-        self.spent[0] = Some(std::mem::replace(&mut self.current, next));
+        self.spent[0] = Some(trace(&std::mem::replace(&mut self.current, next)));
     }
+}
+
+fn trace(token: &TokenHash) -> Trace {
+    std::array::from_fn(|i| token.0[i])
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 pub(crate) mod hostile;
 pub(crate) mod keys;
+pub(crate) mod person;
 pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod terminal;

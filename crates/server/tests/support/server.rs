@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{PATIENCE, collect};
@@ -219,6 +220,22 @@ impl Server {
             self.log()
         );
         self.child.0.wait().unwrap()
+    }
+
+    /// Waits until a metric has this value. Its admin token is `0123456789abcdef0123456789abcdef`.
+    pub(crate) fn counts(&self, metric: &str, value: u64) {
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+            Authorization: Bearer 0123456789abcdef0123456789abcdef\r\n\r\n";
+        let line = format!("{metric} {value}");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let page = raw_http(self.admin.unwrap(), request).unwrap();
+            if page.lines().any(|l| l == line) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "never {line}:\n{page}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Status and body of `GET path` at the admin address; `None` where nobody answers.

@@ -14,6 +14,7 @@ mod ciphers;
 mod gate;
 mod proxies;
 mod secrets;
+mod sessions;
 mod sockets;
 mod store;
 #[path = "../support/mod.rs"]

@@ -79,10 +79,12 @@ limits! {
         /// takes the client for one of version 1.
         hello_wait: Time => range(SHORTEST, LONGEST),
         /// How long a session whose connection is lost waits for its client to come back.
+        /// Where it is off it ends with its connection.
         resume_window: OrOff<Time> => range(SHORTEST, LONGEST),
-        /// Packets that are kept for a client until it acknowledges them, or comes back.
+        /// Packets that are kept for a client until it acknowledges them, or comes back. One
+        /// for whom there are more cannot come back any more, and is told so.
         resume_packets: u32 => range(32, MANY),
-        /// Bytes of topic and body in them.
+        /// Bytes of topic and body in those packets, likewise.
         resume_bytes: u32 => range(1024, MANY),
         /// Bytes of a WebSocket upgrade request.
         max_upgrade_size: usize => range(256, 1024 * 1024),
@@ -98,10 +100,9 @@ limits! {
         max_connections: usize => range(1, i64::MAX as u64),
         /// Connections at a time from one client address (IPv6: from one /64).
         max_connections_per_address: usize => range(1, i64::MAX as u64),
-        /// Bytes that outbound queues, packets kept for clients to come back, and partial frames may
-        /// hold together. Beyond it sends
-        /// are refused, clients for whom much waits are not read, and the connections that
-        /// hold most are closed.
+        /// Bytes that outbound queues, packets kept for clients to come back, and partial
+        /// frames may hold together. Beyond it sends are refused, clients for whom much waits
+        /// are not read, and the sessions that hold most are closed.
         memory_budget: u64 => range(64 * 1024, i64::MAX as u64),
         /// How long clients are served on once the gate is told to stop: those of the extended
         /// protocol are told so, and connect elsewhere meanwhile. New ones are not taken.
@@ -110,7 +111,8 @@ limits! {
         shutdown_timeout: Time => range(SHORTEST, LONGEST),
         /// How long one operation of the store may take.
         store_timeout: Time => range(SHORTEST, LONGEST),
-        /// Sessions without a connection that wait for their clients, at a time.
+        /// Sessions without a connection that wait for their clients, at a time. Further ones
+        /// end with their connection.
         max_dormant: usize => range(0, MANY),
         /// Groups that one session may be in.
         max_groups_per_session: usize => range(0, MANY),

@@ -45,7 +45,8 @@ macro_rules! listener {
                 protocol: ProtocolKind = ProtocolKind::Any,
 
                 /// Whether sessions are resumed on connections without TLS too. Whoever can read
-                /// the traffic can then take a session over.
+                /// the traffic can then take a session over. For listeners behind a proxy that
+                /// does TLS, where nobody else reads what goes between.
                 resume_over_plaintext: bool = false,
 
                 /// Version 1 clients, which know no error packet, are told about errors in
