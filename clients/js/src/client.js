@@ -107,6 +107,9 @@ export class Client {
 
   close() {
     if (this.state === "closed") return;
+    this.#options.clock.clearTimeout(this.#ackTimer);
+    // What came is not to count as lost with the session.
+    if (this.#session.owed > 0) this.#connector.link?.send(ack(this.#session.tell()));
     // Given up on purpose: it is not reported as lost.
     this.#session.forget();
     this.#outbox.clear();

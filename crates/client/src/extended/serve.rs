@@ -231,8 +231,11 @@ impl Task {
             let Some(outgoing) = self.shared.outbox.pop() else {
                 if let Phase::Closing { said, .. } = &mut course.phase {
                     *said = true;
-                    let bye = ClientControl::Bye.packet();
-                    let written = link.queue(&bye, &self.shared);
+                    // What came is not to count as lost with the session.
+                    let mut last = self.session.ack().into_iter().collect::<Vec<_>>();
+                    last.push(ClientControl::Bye.packet());
+                    let mut last = last.iter();
+                    let written = last.try_for_each(|packet| link.queue(packet, &self.shared));
                     if let Err(error) = written.and_then(|()| link.close()) {
                         course.broken(&error);
                     }

@@ -261,6 +261,7 @@ pub struct Ended {
     /// Why.
     pub reason: CloseReason,
     /// Packets accepted for the client that were not written to its socket.
+    /// Of a session that could be resumed, also those written that the client did not acknowledge.
     pub undelivered_packets: u64,
     /// Bytes of topic and body in them.
     pub undelivered_bytes: u64,

@@ -118,7 +118,7 @@ metrics! {
     SENDS_REFUSED = Counter "tidegate_sends_refused_total" ["why"]
         "Packets that a session's queue did not take; their senders were told";
     UNDELIVERED = Counter "tidegate_undelivered_packets_total" []
-        "Packets that a queue took and that were not written before their session ended";
+        "Packets that a queue took and that were not written before their session ended; where it could be resumed, also those written and not acknowledged";
     DROPPED = Counter "tidegate_dropped_packets_total" []
         "Packets that gave way to others, or did not fit the connection that resumed their session";
     DORMANT = Gauge "tidegate_dormant_sessions" []
