@@ -150,8 +150,10 @@ impl Setup {
         let endpoint = &self.at.endpoint;
         let limits = &endpoint.limits;
         let secret = endpoint.tls.is_some() || endpoint.resume_over_plaintext;
+        // Nobody is promised what can never be kept.
+        let room = self.gate.limits.max_dormant > 0;
         Some(Retention {
-            window: limits.resume_window.filter(|_| secret)?,
+            window: limits.resume_window.filter(|_| secret && room)?,
             packets: limits.resume_packets,
             bytes: limits.resume_bytes,
         })

@@ -2,7 +2,7 @@
 
 use tidegate::bus::Connected;
 use tidegate::protocol::extended::*;
-use tidegate::{CloseReason, Credentials, Identity, Refused};
+use tidegate::{CloseReason, Credentials, GateLimits, Identity, Refused};
 use tokio::time::sleep;
 
 use super::*;
@@ -416,5 +416,17 @@ async fn more_than_is_kept() {
         let refused = read_welcome(&mut io).await.refused.unwrap();
         assert_eq!(refused.code, ResumeRefusal::Overflowed.code());
     }
+    gate.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_may_wait_nobody_is_promised_to_be_resumed() {
+    let mut limits = GateLimits::default();
+    limits.max_dormant = 0;
+    let gate = builder().gate_limits(limits).start().await.unwrap();
+    let mut client = Extended::join(&gate).await;
+    assert!(client.welcome.resume.is_none() && client.welcome.capabilities.is_empty());
+    client.cut();
+    until("it ends", || gate.gate().session_count() == 0).await;
     gate.stop().await;
 }
