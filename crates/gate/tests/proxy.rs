@@ -187,6 +187,8 @@ async fn the_spoof_matrix_over_websocket() {
             for kind in kinds {
                 gate = gate.listen(
                     WebSocket::bind("127.0.0.1:0")
+                        // Its clients are silent, and there are many one after the other.
+                        .protocol(tidegate::Protocol::V1)
                         .trusted_proxies(networks())
                         .proxy_protocol(protocol)
                         .forwarded(kind),
