@@ -210,15 +210,14 @@ impl Connection {
                 return Err(Step::Close(CloseReason::SetupTimeout));
             }
         }
+        if self.speaks_extended() && packet.topic.is_reserved() {
+            return self.control(&packet);
+        }
         let core = self.session.core();
-        let turn = match self.speaks_extended() {
-            true if packet.topic.is_reserved() => return self.control(&packet),
-            true => core.flow.lock().turn(),
-            false => None,
-        };
         // Held until the packet is handed on: a connection that takes the session over
         // does not overtake it.
-        let _turn = turn.as_ref().map(|turn| turn.lock());
+        let extended = self.speaks_extended().then(|| self.session.clone());
+        let _turn = extended.as_ref().map(|session| session.core().turn.lock());
         let mut count = 0;
         if self.speaks_extended() {
             let taken = core.flow.lock().take_packet(self.epoch, self.now());

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tidegate_protocol::extended::{
     ACK_DELAY, ACK_PACKETS, BadCount, Gap, GapReason, GateControl, Heartbeat, Presented,
     ResumeRefusal, Retained, TokenHash, TokenUpdate, Tokens,
@@ -26,10 +25,7 @@ pub(crate) struct Extended {
     acknowledged: u64,
     /// Since when there are others.
     owes_ack_since: Tick,
-    /// Held while a packet is taken and handed on: two connections that have the session
-    /// one after the other do not hand on at a time.
-    turn: Arc<Mutex<()>>,
-    /// The same for packets that hooks look at.
+    /// What [`Core::turn`](super::Core) is to other packets, for those that hooks look at.
     hook_turn: Option<Arc<tokio::sync::Mutex<()>>>,
     /// Until when a session without a connection waits, and when it is looked after next.
     dormant_until: Tick,
@@ -86,7 +82,6 @@ impl Extended {
             gate_ms: ms(heartbeat.gate_ms),
             acknowledged: 0,
             owes_ack_since: Tick::NEVER,
-            turn: Arc::default(),
             hook_turn: None,
             dormant_until: Tick::NEVER,
             look_at: Tick::NEVER,
@@ -301,11 +296,6 @@ impl Flow {
     /// When it was to be looked after next, if it is dormant.
     pub(crate) fn waited(&mut self) -> Option<Tick> {
         self.dormant.then_some(self.extended()?.look_at)
-    }
-
-    /// Puts what is handed on in order, where the session may change its connection.
-    pub(crate) fn turn(&mut self) -> Option<Arc<Mutex<()>>> {
-        Some(self.extended()?.turn.clone())
     }
 
     /// A client comes back for the session: the token it has, who it authenticated as,

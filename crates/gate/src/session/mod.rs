@@ -67,6 +67,9 @@ pub(crate) struct Core {
     extra: Mutex<Option<Box<Extra>>>,
     /// Whether `extra` holds instance bindings: looked at for each packet.
     pub(crate) has_bindings: AtomicBool,
+    /// Held while a packet of the extended protocol is taken and handed on: two connections
+    /// that have the session one after the other do not hand on at a time.
+    pub(crate) turn: Mutex<()>,
     /// Whether the gate's own code has been told, or is being told, that it began.
     pub(crate) announced: AtomicBool,
     pub(crate) sent: AtomicU64,
@@ -151,6 +154,7 @@ impl LocalSession {
             flow: Mutex::new(Flow::new()),
             extra: Mutex::new(None),
             has_bindings: AtomicBool::new(false),
+            turn: Mutex::new(()),
             announced: AtomicBool::new(false),
             sent: AtomicU64::new(0),
         }))

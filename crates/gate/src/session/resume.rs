@@ -86,8 +86,7 @@ impl LocalSession {
     /// Tells the services that ask for it. In its place between the client's packets,
     /// whichever connection took them.
     fn tell(&self, event: Event) {
-        let turn = self.core().flow.lock().turn();
-        let _turn = turn.as_ref().map(|turn| turn.lock());
+        let _turn = self.core().turn.lock();
         let bus = &self.core().gate.bus;
         bus.event(EventTarget::WhoAsked, self.snapshot(), event);
     }
