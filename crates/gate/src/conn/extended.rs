@@ -52,7 +52,7 @@ impl Connection {
         }
     }
 
-    /// A packet came: the client has what it was told.
+    /// The first packet came: the client has what it was told.
     pub(super) fn confirm(&mut self) {
         let core = self.session.core();
         let accused = core.flow.lock().confirm(self.epoch);

@@ -52,6 +52,8 @@ enum Speaks {
     /// Version 1, as is supposed of a client that has not been heard.
     Nothing,
     V1,
+    /// The extended protocol, by a client that has not been heard since its `$welcome`.
+    Welcomed,
     Extended,
 }
 
@@ -173,7 +175,7 @@ impl Connection {
         let now = at.shard.clock.now();
         let extended = session.core().flow.lock().is_extended();
         let speaks = match at.endpoint.protocol {
-            _ if extended => Speaks::Extended,
+            _ if extended => Speaks::Welcomed,
             Protocol::Any => Speaks::Nothing,
             Protocol::V1 | Protocol::Extended => Speaks::V1,
         };
@@ -208,7 +210,7 @@ impl Connection {
     }
 
     fn speaks_extended(&self) -> bool {
-        self.speaks == Speaks::Extended
+        matches!(self.speaks, Speaks::Welcomed | Speaks::Extended)
     }
 
     fn count_in(&self, packets: u64) {

@@ -198,18 +198,7 @@ impl Connection {
         if self.at.endpoint.limits.packet_rate.is_some() {
             self.buckets()[0].take(1);
         }
-        if self.speaks_extended() {
-            self.confirm();
-        } else if self.speaks == Speaks::Nothing {
-            self.speaks = Speaks::V1;
-            if packet.topic.as_str() == HELLO {
-                if self.at.endpoint.codec.encoded_len(&packet) > MAX_HELLO {
-                    return Err(self.violation(&hello_too_long()));
-                }
-                // It was held up. Nothing answers it any more; the client comes again at once.
-                return Err(Step::Close(CloseReason::SetupTimeout));
-            }
-        }
+        self.first_packet(&packet)?;
         if self.speaks_extended() && packet.topic.is_reserved() {
             return self.control(&packet);
         }
@@ -232,6 +221,28 @@ impl Connection {
         let hook = inbound(self.session.clone(), packet, count).boxed();
         self.kept().hook = Some(hook);
         self.poll_hook(cx);
+        Ok(())
+    }
+
+    /// What a connection's first packet tells.
+    fn first_packet(&mut self, packet: &Packet) -> Result<(), Step> {
+        match self.speaks {
+            Speaks::V1 | Speaks::Extended => {}
+            Speaks::Welcomed => {
+                self.speaks = Speaks::Extended;
+                self.confirm();
+            }
+            Speaks::Nothing => {
+                self.speaks = Speaks::V1;
+                if packet.topic.as_str() == HELLO {
+                    if self.at.endpoint.codec.encoded_len(packet) > MAX_HELLO {
+                        return Err(self.violation(&hello_too_long()));
+                    }
+                    // It was held up. Nothing answers it any more; the client comes again.
+                    return Err(Step::Close(CloseReason::SetupTimeout));
+                }
+            }
+        }
         Ok(())
     }
 
