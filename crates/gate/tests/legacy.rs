@@ -6,9 +6,6 @@
     reason = "in a test's helpers too, they fail the test"
 )]
 
-use std::sync::{Mutex, Once};
-use std::thread::ThreadId;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tidegate::bus::gate::GateError;
@@ -21,7 +18,7 @@ use tokio::time::timeout;
 mod support;
 
 use support::ws::{BINARY, CLOSE, TEXT};
-use support::{LONG, Rig, WsClient, packet, quiet, read_all};
+use support::{LONG, Rig, WsClient, log, packet, quiet, read_all};
 
 const KEY: &str = "a key of 32 bytes: 0123456789abc";
 
@@ -54,50 +51,6 @@ async fn read_frame(io: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
 /// A frame whose rest is this.
 fn frame(rest: &[u8]) -> Vec<u8> {
     [&(2 + rest.len() as u16).to_le_bytes(), rest].concat()
-}
-
-// --- the log, of all tests of this file: each looks at its own thread's lines
-
-struct Log;
-
-static LOG: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("tidegate")
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = format!("{};", event.metadata().level());
-        event.record(
-            &mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
-                line.push_str(&format!("{field}={value:?};"));
-            },
-        );
-        LOG.lock()
-            .unwrap()
-            .push((std::thread::current().id(), line));
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-fn log_from_here() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Log).unwrap());
-}
-
-/// This thread's lines with these words.
-fn logged(words: &str) -> Vec<String> {
-    let here = std::thread::current().id();
-    let log = LOG.lock().unwrap();
-    let lines = log.iter().filter(|(thread, _)| *thread == here);
-    let lines = lines.map(|(_, line)| line.clone());
-    lines.filter(|line| line.contains(words)).collect()
 }
 
 // --- packets
@@ -281,7 +234,7 @@ fn goodbye() -> Vec<u8> {
 /// Every refusal shows the same bytes, and leaves the same in hooks, counters and log.
 #[tokio::test(start_paused = true)]
 async fn a_padding_oracle_learns_nothing() {
-    log_from_here();
+    log::keep();
     for cipher in [cbc(), ecb()] {
         let mut rig = Rig::new().await;
         let said = b"to: alice, amount: 100, memo: rent";
@@ -335,7 +288,7 @@ async fn a_padding_oracle_learns_nothing() {
         assert!(n > 10_000, "{n}");
     }
     // What differs between lines is whose they are, and how many were left out.
-    let mut lines = logged("session ended");
+    let mut lines = log::own_lines_with("session ended");
     assert!(!lines.is_empty());
     for line in &mut lines {
         let (id, rest) = line.split_once("ip=").unwrap();
@@ -345,7 +298,7 @@ async fn a_padding_oracle_learns_nothing() {
     lines.dedup();
     assert_eq!(
         lines,
-        ["192.0.2.1;reason=\"BadFrame\";code=4500;undelivered=0;"]
+        ["192.0.2.1 reason=\"BadFrame\" code=4500 undelivered=0 "]
     );
 }
 
@@ -402,7 +355,7 @@ async fn neither_replay_nor_reordering_nor_forgery_is_stopped() {
 
 #[tokio::test]
 async fn the_start_warns_of_each_listener_with_a_cipher() {
-    log_from_here();
+    log::keep();
     let rig = Rig::with(|gate| {
         gate.listen(Tcp::bind("127.0.0.1:0").name("old").cipher(ecb()))
             .listen(WebSocket::bind("127.0.0.1:0").name("older").cipher(cbc()))
@@ -415,15 +368,15 @@ async fn the_start_warns_of_each_listener_with_a_cipher() {
             )
     })
     .await;
-    let lines = logged("legacy cipher");
+    let lines = log::own_lines_with("legacy cipher");
     assert_eq!(lines.len(), 2, "{lines:?}");
     for (line, name, cipher) in [
         (&lines[0], "old", "aes-ecb"),
         (&lines[1], "older", "aes-cbc"),
     ] {
-        assert!(line.starts_with("WARN;"), "{line}");
+        assert!(line.starts_with("WARN "), "{line}");
         assert!(
-            line.contains(&format!("listener={name};cipher=\"{cipher}\"")),
+            line.contains(&format!("listener={name} cipher=\"{cipher}\"")),
             "{line}"
         );
         for word in [
@@ -440,7 +393,7 @@ async fn the_start_warns_of_each_listener_with_a_cipher() {
     }
     let listener = Tcp::bind("127.0.0.1:0").cipher(cbc());
     assert!(!format!("{listener:?}").contains("a key"));
-    assert!(logged("a key of").is_empty());
+    assert!(log::own_lines_with("a key of").is_empty());
     drop(rig);
 }
 

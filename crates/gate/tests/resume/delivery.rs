@@ -14,6 +14,15 @@ fn latest(key: &str) -> Delivery {
     Delivery::Latest(key.into())
 }
 
+/// The client loses its connection, and the gate has seen it.
+async fn gone(session: &tidegate::LocalSession, client: &mut Extended) {
+    client.cut();
+    until("it is dormant", || {
+        session.connected() == Connected::Dormant
+    })
+    .await;
+}
+
 /// What comes, gaps as text, until something is called "end".
 async fn all(client: &mut Extended) -> Vec<String> {
     let mut seen = Vec::new();
@@ -95,11 +104,7 @@ async fn only_critical_packets_wait_for_a_client_that_is_away() {
     let mut away = Extended::join(&gate).await;
     let session = gate.gate().sessions().next().unwrap();
     let mut here = Extended::join(&gate).await;
-    away.cut();
-    until("it is dormant", || {
-        session.connected() == Connected::Dormant
-    })
-    .await;
+    gone(&session, &mut away).await;
     for delivery in [latest("a"), Delivery::Droppable] {
         let missed = session.send_as(packet("n/n", "missed"), delivery.clone());
         assert_eq!(missed, Err(GateError::Dormant));
@@ -125,11 +130,7 @@ async fn who_comes_back_during_a_broadcast_gets_it_once() {
     let gate = start().await;
     let mut client = Extended::join(&gate).await;
     let session = gate.gate().sessions().next().unwrap();
-    client.cut();
-    until("it is dormant", || {
-        session.connected() == Connected::Dormant
-    })
-    .await;
+    gone(&session, &mut client).await;
     let handle = gate.gate().clone();
     let mut broadcast = pin!(handle.broadcast(packet("n/n", "news")));
     // It has got to those who are dormant.
@@ -150,11 +151,7 @@ async fn what_no_longer_fits_becomes_a_gap() {
     let gate = start().await;
     let mut client = Extended::join(&gate).await;
     let session = gate.gate().sessions().next().unwrap();
-    client.cut();
-    until("it is dormant", || {
-        session.connected() == Connected::Dormant
-    })
-    .await;
+    gone(&session, &mut client).await;
     session.send(packet("n/n", "small")).unwrap();
     session.send(packet("n/n", vec![b'x'; 5000])).unwrap();
     session.send(packet("n/n", "end")).unwrap();
@@ -180,11 +177,7 @@ async fn what_was_written_is_not_replaced_or_dropped_any_more() {
     send("latest", latest("a")).unwrap();
     send("droppable", Delivery::Droppable).unwrap();
     tokio::time::sleep(SECOND / 10).await;
-    client.cut();
-    until("the gate sees the break", || {
-        session.connected() == Connected::Dormant
-    })
-    .await;
+    gone(&session, &mut client).await;
     let back = client.state.hello(&hello());
     // The `$welcome` does not fit: the session is back, and nothing can be written yet.
     let mut io = connect_with(&gate, on(), 64);

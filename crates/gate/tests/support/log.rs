@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::{Mutex, OnceLock};
+use std::thread::{self, ThreadId};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -9,7 +10,7 @@ use tracing::{Event, Metadata, Subscriber};
 
 use super::until;
 
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static LINES: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
 
 /// Begins to keep the log. Its lines are told apart by what is in them.
 pub fn keep() {
@@ -20,8 +21,18 @@ pub fn keep() {
 /// The lines so far that contain all of these.
 pub fn lines_with(parts: &[&str]) -> Vec<String> {
     let lines = LINES.lock().unwrap();
+    let lines = lines.iter().map(|(_, line)| line);
     let has_all = |line: &&String| parts.iter().all(|part| line.contains(part));
-    lines.iter().filter(has_all).cloned().collect()
+    lines.filter(has_all).cloned().collect()
+}
+
+/// The lines of this thread, and so of this test, that contain this.
+pub fn own_lines_with(part: &str) -> Vec<String> {
+    let here = thread::current().id();
+    let lines = LINES.lock().unwrap();
+    let own = lines.iter().filter(|(thread, _)| *thread == here);
+    let own = own.map(|(_, line)| line);
+    own.filter(|line| line.contains(part)).cloned().collect()
 }
 
 pub async fn line_with(parts: &[&str]) -> String {
@@ -58,7 +69,8 @@ impl Subscriber for Keep {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
-        LINES.lock().unwrap().push(line.0);
+        let line = (thread::current().id(), line.0);
+        LINES.lock().unwrap().push(line);
     }
 
     fn enter(&self, _: &Id) {}
