@@ -53,9 +53,10 @@ impl Address {
                 format!("redis://{host}:{port}"),
                 Place::Tcp(host.clone(), *port),
             ),
-            ConnectionAddr::Unix(path) => {
-                (format!("unix://{}", path.display()), Place::Unix(path.clone()))
-            }
+            ConnectionAddr::Unix(path) => (
+                format!("unix://{}", path.display()),
+                Place::Unix(path.clone()),
+            ),
             ConnectionAddr::TcpTls {
                 host,
                 port,
@@ -119,9 +120,7 @@ impl Address {
             Place::Unix(path) => Ok(Box::new(
                 UnixStream::connect(path).await.map_err(unreachable)?,
             )),
-            Place::Tcp(host, port) => {
-                Ok(Box::new(tcp(host, *port).await.map_err(unreachable)?))
-            }
+            Place::Tcp(host, port) => Ok(Box::new(tcp(host, *port).await.map_err(unreachable)?)),
             Place::Tls(host, port, files) => {
                 let connector = connector(files).await?;
                 let name = ServerName::try_from(host.clone()).map_err(|error| {
@@ -159,7 +158,8 @@ async fn connector(files: &TlsFiles) -> Result<TlsConnector, ConnectError> {
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     // The provider has versions that rustls has.
     let config = config
         .map_err(|error| ConnectError::Tls {

@@ -108,7 +108,10 @@ impl Dialer {
         // Oneself is spared: then this only shows that it may be done.
         let mut kill = Pipeline::new();
         kill.cmd("CLIENT").arg("KILL").arg("SKIPME").arg("yes");
-        kill.arg("ID").arg(&other.id).arg("ADDR").arg(&other.address);
+        kill.arg("ID")
+            .arg(&other.id)
+            .arg("ADDR")
+            .arg(&other.address);
         connection.ask(&kill).await.map_err(of)?;
         self.check(&connection, address).await?;
         Ok(connection)
@@ -119,7 +122,13 @@ impl Dialer {
         let mut commands = Pipeline::new();
         let key = self.probe.as_str();
         commands.cmd("GET").arg(key);
-        commands.cmd("SET").arg(key).arg("").arg("XX").arg("PX").arg(1);
+        commands
+            .cmd("SET")
+            .arg(key)
+            .arg("")
+            .arg("XX")
+            .arg("PX")
+            .arg(1);
         commands.cmd("PEXPIRE").arg(key).arg(1);
         commands.cmd("DEL").arg(key);
         commands.cmd("PING");
@@ -170,7 +179,9 @@ impl Connection {
     /// The answers to `commands`, sent in one go; an error among them is an answer.
     async fn ask_each(&self, commands: &Pipeline) -> Result<Vec<Value>, RedisError> {
         let mut redis = self.redis.clone();
-        redis.send_packed_commands(commands, 0, commands.len()).await
+        redis
+            .send_packed_commands(commands, 0, commands.len())
+            .await
     }
 
     /// The text that answers `command`.
