@@ -47,8 +47,21 @@ pub(crate) const MORE: HeaderName = HeaderName::from_static("Tidegate-More");
 #[cfg(test)]
 pub(crate) fn all() -> [HeaderName; 15] {
     [
-        SESSION, TRACEPARENT, ANSWER, INSTANCE, ERROR_CODE, ERROR_TEXT, ERROR, TOPIC, DELIVERY,
-        DEADLINE, SESSIONS, USER, GROUP, GATE, MORE,
+        SESSION,
+        TRACEPARENT,
+        ANSWER,
+        INSTANCE,
+        ERROR_CODE,
+        ERROR_TEXT,
+        ERROR,
+        TOPIC,
+        DELIVERY,
+        DEADLINE,
+        SESSIONS,
+        USER,
+        GROUP,
+        GATE,
+        MORE,
     ]
 }
 
