@@ -240,14 +240,18 @@ pub struct Prefix(Arc<str>);
 
 /// Text that is not a [`Prefix`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("a subject prefix must be 1 to 3 tokens of 1 to 32 letters, digits, _ or -, joined by dots")]
+#[error(
+    "a subject prefix must be 1 to 3 tokens of 1 to 32 letters, digits, _ or -, joined by dots"
+)]
 pub struct InvalidPrefix;
 
 impl Prefix {
     /// Checks and copies `text`.
     pub fn new(text: &str) -> Result<Self, InvalidPrefix> {
         let is_prefix = text.split('.').count() <= 3
-            && text.split('.').all(|token| is_token(token) && token.len() <= 32);
+            && text
+                .split('.')
+                .all(|token| is_token(token) && token.len() <= 32);
         is_prefix
             .then(|| Self(Arc::from(text)))
             .ok_or(InvalidPrefix)

@@ -21,7 +21,14 @@ fn prefixes_are_one_to_three_whole_tokens() {
 
 #[test]
 fn addresses_are_checked_and_never_repeated() {
-    for good in ["h", "h:1", "nats://h:4222", "tls://h", "[::1]:4222", "127.0.0.1:4222"] {
+    for good in [
+        "h",
+        "h:1",
+        "nats://h:4222",
+        "tls://h",
+        "[::1]:4222",
+        "127.0.0.1:4222",
+    ] {
         let mut options = options();
         options.servers = vec![good.to_owned()];
         assert_eq!(options.check(), Ok(()), "{good:?}");
@@ -56,21 +63,42 @@ fn names_times_and_numbers_are_bounded() {
         change(&mut options);
         options.check().unwrap_err()
     };
-    assert_eq!(refused(|o| o.name = "a.b".into()), OptionsError::Name("a.b".into()));
+    assert_eq!(
+        refused(|o| o.name = "a.b".into()),
+        OptionsError::Name("a.b".into())
+    );
     assert!(matches!(
         refused(|o| o.call_timeout = Duration::ZERO),
-        OptionsError::Time { option: "call_timeout", .. }
+        OptionsError::Time {
+            option: "call_timeout",
+            ..
+        }
     ));
     assert!(matches!(
         refused(|o| o.lease = Duration::from_secs(1)),
-        OptionsError::Time { option: "lease", .. }
+        OptionsError::Time {
+            option: "lease",
+            ..
+        }
     ));
-    assert!(matches!(refused(|o| o.lease = Duration::from_millis(2500)), OptionsError::Lease(_)));
+    assert!(matches!(
+        refused(|o| o.lease = Duration::from_millis(2500)),
+        OptionsError::Lease(_)
+    ));
     assert_eq!(refused(|o| o.replicas = 2), OptionsError::Replicas(2));
-    assert!(matches!(refused(|o| o.events = 0), OptionsError::Number { option: "events", .. }));
+    assert!(matches!(
+        refused(|o| o.events = 0),
+        OptionsError::Number {
+            option: "events",
+            ..
+        }
+    ));
     assert!(matches!(
         refused(|o| o.in_flight = usize::MAX),
-        OptionsError::Number { option: "in_flight", .. }
+        OptionsError::Number {
+            option: "in_flight",
+            ..
+        }
     ));
     assert_eq!(
         refused(|o| o.tls.cert = Some("c".into())),
@@ -91,7 +119,10 @@ fn secrets_are_not_shown() {
     for auth in [
         Auth::Token(Secret::text("hunter2")),
         Auth::NKey(Secret::text("hunter2")),
-        Auth::UserPassword { user: "u".into(), password: Secret::text("hunter2") },
+        Auth::UserPassword {
+            user: "u".into(),
+            password: Secret::text("hunter2"),
+        },
     ] {
         options.auth = auth;
         assert!(!format!("{options:?}").contains("hunter2"));
@@ -110,15 +141,26 @@ fn secrets_are_read_from_files_and_checked() {
     let read = |auth: Auth| read_auth(&auth);
 
     let token = put("token", "s3cret\r\nnot this\n");
-    assert!(matches!(read(Auth::Token(Secret::file(token))), Ok(Credentials::Token(t)) if t == "s3cret"));
+    assert!(
+        matches!(read(Auth::Token(Secret::file(token))), Ok(Credentials::Token(t)) if t == "s3cret")
+    );
     for bad in ["", "\n", "a\u{1}b"] {
         let file = Secret::file(put("bad", bad));
-        assert!(matches!(read(Auth::Token(file)), Err(SecretError::NotOne(_))), "{bad:?}");
+        assert!(
+            matches!(read(Auth::Token(file)), Err(SecretError::NotOne(_))),
+            "{bad:?}"
+        );
     }
     let missing = Secret::file(dir.join("missing"));
-    assert!(matches!(read(Auth::Token(missing)), Err(SecretError::File { .. })));
+    assert!(matches!(
+        read(Auth::Token(missing)),
+        Err(SecretError::File { .. })
+    ));
     let large = Secret::file(put("large", &"x".repeat(70_000)));
-    assert!(matches!(read(Auth::Token(large)), Err(SecretError::File { .. })));
+    assert!(matches!(
+        read(Auth::Token(large)),
+        Err(SecretError::File { .. })
+    ));
 
     let user = nkeys::KeyPair::new_user();
     let seed = user.seed().unwrap();
@@ -162,16 +204,28 @@ fn tls_files_are_looked_into() {
         ..TlsOptions::default()
     };
     let nothing = with_ca(&empty).check_files();
-    assert!(matches!(nothing, Err(TlsFileError::Nothing { what: "certificate", .. })));
+    assert!(matches!(
+        nothing,
+        Err(TlsFileError::Nothing {
+            what: "certificate",
+            ..
+        })
+    ));
     let missing = with_ca(&dir.join("missing")).check_files();
-    assert!(matches!(missing, Err(TlsFileError::File { .. })), "{missing:?}");
+    assert!(
+        matches!(missing, Err(TlsFileError::File { .. })),
+        "{missing:?}"
+    );
     let cert = TlsOptions {
         key: Some(empty),
         ..TlsOptions::default()
     };
     assert!(matches!(
         cert.check_files(),
-        Err(TlsFileError::Nothing { what: "private key", .. })
+        Err(TlsFileError::Nothing {
+            what: "private key",
+            ..
+        })
     ));
     std::fs::remove_dir_all(&dir).unwrap();
 }
