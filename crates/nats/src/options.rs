@@ -1,13 +1,12 @@
 //! How to reach NATS, and the bounds of what is kept for it.
 
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
 use thiserror::Error;
 use tidegate_protocol::name::is_token;
+
+use crate::subject::{InvalidPrefix, Prefix};
 
 mod auth;
 mod tls;
@@ -232,60 +231,6 @@ pub enum OptionsError {
     /// An even number of replicas.
     #[error("{0} replicas cannot be: 1, 3 or 5")]
     Replicas(usize),
-}
-
-/// The first tokens of every subject: one to three of `[A-Za-z0-9_-]{1,32}`, joined by dots.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Prefix(Arc<str>);
-
-/// Text that is not a [`Prefix`].
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "a subject prefix must be 1 to 3 tokens of 1 to 32 letters, digits, _ or -, joined by dots"
-)]
-pub struct InvalidPrefix;
-
-impl Prefix {
-    /// Checks and copies `text`.
-    pub fn new(text: &str) -> Result<Self, InvalidPrefix> {
-        let is_prefix = text.split('.').count() <= 3
-            && text
-                .split('.')
-                .all(|token| is_token(token) && token.len() <= 32);
-        is_prefix
-            .then(|| Self(Arc::from(text)))
-            .ok_or(InvalidPrefix)
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for Prefix {
-    fn default() -> Self {
-        Self(Arc::from("tidegate"))
-    }
-}
-
-impl FromStr for Prefix {
-    type Err = InvalidPrefix;
-    fn from_str(text: &str) -> Result<Self, InvalidPrefix> {
-        Self::new(text)
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
-    }
 }
 
 #[cfg(test)]

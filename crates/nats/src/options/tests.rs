@@ -7,19 +7,6 @@ fn options() -> NatsOptions {
 }
 
 #[test]
-fn prefixes_are_one_to_three_whole_tokens() {
-    for good in ["tidegate", "a.b.c", "A_1-2"] {
-        assert_eq!(Prefix::new(good).unwrap().as_str(), good);
-    }
-    let long = "x".repeat(33);
-    for bad in [
-        "", ".", "a.", ".a", "a..b", "a.b.c.d", "a b", "a.*", ">", "$SYS", "a\r\nb", "é", &long,
-    ] {
-        assert_eq!(Prefix::new(bad), Err(InvalidPrefix), "{bad:?}");
-    }
-}
-
-#[test]
 fn addresses_are_checked_and_never_repeated() {
     for good in [
         "h",
