@@ -8,6 +8,7 @@
 //! - This file: the trait and what travels from gates to services.
 //! - [`gate`]: what travels from services to gates.
 //! - [`responder`]: the way an answer takes back.
+//! - [`users`]: logins that are known beyond one gate.
 //! - [`local`]: the bus within one process.
 
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ use tidegate_protocol::{CloseReason, ErrorCode, GateId, InstanceId, Name, Snapsh
 pub mod gate;
 pub mod local;
 pub mod responder;
+pub mod users;
 
 pub use gate::{
     Connected, GateEndpoint, GateError, GateReply, GateRequest, Sent, SessionOp, SessionReply,
@@ -31,6 +33,7 @@ pub use gate::{
 
 pub use local::LocalBus;
 pub use responder::Responder;
+pub use users::{GateStanding, GiveWay, JudgeLogins, KeptLogin, KeptLogins, MAX_KEPT_LOGINS};
 
 /// How gates and services reach each other.
 pub trait Bus: Send + Sync + 'static {
@@ -82,6 +85,13 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Puts `request` to every gate and sums up the replies.
     fn every_gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>>;
+
+    /// Where the logins of `gate`, which is registered, are kept beyond it. `None`: the gate
+    /// keeps them itself, and they count on it alone.
+    fn users(&self, gate: &GateId) -> Option<Arc<dyn KeptLogins>> {
+        let _ = gate;
+        None
+    }
 }
 
 /// A service's instance as the bus sees it.
