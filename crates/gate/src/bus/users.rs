@@ -30,8 +30,9 @@ pub struct KeptLogin {
 /// list turns out to have changed meanwhile.
 ///
 /// An error ([`GateError::TooManyLogins`]) refuses the one more.
-pub type JudgeLogins =
-    Arc<dyn Fn(Arc<[KeptLogin]>) -> BoxFuture<'static, Result<Vec<usize>, GateError>> + Send + Sync>;
+pub type JudgeLogins = Arc<
+    dyn Fn(Arc<[KeptLogin]>) -> BoxFuture<'static, Result<Vec<usize>, GateError>> + Send + Sync,
+>;
 
 /// The logins of one gate, kept beyond it.
 pub trait KeptLogins: Send + Sync + 'static {
