@@ -1,10 +1,12 @@
 //! The bus on NATS.
 
+mod ask;
 mod counters;
 mod header;
 mod link;
 mod mux;
 mod options;
+mod rpc;
 mod subject;
 mod wire;
 

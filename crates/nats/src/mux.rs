@@ -81,6 +81,8 @@ impl From<NotSent> for AskError {
 /// What waits in a slot.
 pub(crate) enum Waiting {
     Ask(oneshot::Sender<Result<Message, AskError>>),
+    /// Called with the answer, without any lock of the lane.
+    Then(Box<dyn FnOnce(Result<Message, AskError>) + Send>),
     /// Takes many answers.
     Gather(mpsc::Sender<Result<Message, AskError>>),
 }
@@ -90,6 +92,7 @@ impl Waiting {
         match self {
             // Who no longer waits discards it.
             Self::Ask(to) => drop(to.send(reply)),
+            Self::Then(then) => then(reply),
             Self::Gather(to) => drop(to.try_send(reply)),
         }
     }

@@ -25,7 +25,7 @@ use tokio::time::{self, MissedTickBehavior};
 use crate::counters::{Counters, LogLimit};
 use crate::header::{Headers, Malformed, one_line};
 use crate::link::Link;
-use crate::subject::{GateVerb, Prefix, QUEUE, SessionVerb, ToGate};
+use crate::subject::{GateVerb, Prefix, QUEUE, ToGate};
 use crate::wire::gate::{Asked, LiveGate};
 use crate::wire::{Envelope, error, gate, session};
 
@@ -42,6 +42,8 @@ use replies::{ReplyTo, Replies};
 const WAITING: usize = 10_000;
 /// How often the backlog is looked at while there is nothing to do.
 const LOOK: Duration = Duration::from_millis(250);
+/// Messages that came to the connection before the loop began: its fence.
+const FENCES: u64 = 1;
 /// Lines a second about requests that are none.
 const LINES: u32 = 1;
 
@@ -84,9 +86,9 @@ pub(crate) async fn serve(link: Link, served: Served) -> Result<Serving, BusErro
     let any = link.subscribe(prefix.any_calls(), Some(QUEUE)).await?;
     link.fence().await?;
     let (stop, stopped) = oneshot::channel();
-    let backlog = Backlog::new(link.client().statistics(), served.inbound);
+    let backlog = Backlog::new(link.client().statistics(), served.inbound, FENCES);
     let server = Server {
-        replies: Replies::new(link, served.counters.clone()),
+        replies: Replies::new(link),
         waiting: Arc::new(Semaphore::new(WAITING)),
         lines: LogLimit::new(LINES),
         backlog,
@@ -156,7 +158,7 @@ impl Server {
         ] {
             to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         }
-        let lost = self.backlog.lost();
+        let lost = self.backlog.look();
         if lost > 0 {
             all.overflowed.fetch_add(lost, Ordering::Relaxed);
             tracing::error!(
@@ -167,12 +169,12 @@ impl Server {
     }
 
     async fn take(&mut self, message: Message, own: &mut Subscriber) {
-        self.backlog.taken();
+        self.backlog.take(&message);
         let fence = self.served.prefix.gates(GateVerb::Fence);
         if message.subject == fence {
             // It is answered after all that came before it, on whatever subject.
             while let Some(Some(before)) = task::unconstrained(own.next()).now_or_never() {
-                self.backlog.taken();
+                self.backlog.take(&before);
                 self.serve(before).await;
             }
         }
@@ -190,7 +192,7 @@ impl Server {
         let to = match ReplyTo::new(&self.served.prefix, reply) {
             Ok(to) => to,
             // Nothing is done of which the asker could not be told.
-            Err(wrong) => return self.refuse(None, &subject, &wrong).await,
+            Err(wrong) => return self.refuse(ReplyTo::NOBODY, &subject, &wrong).await,
         };
         if self.backlog.is_long() {
             self.served.counters.overloaded.fetch_add(1, Ordering::Relaxed);
@@ -300,13 +302,13 @@ impl Server {
     }
 
     /// Answers a request that is not what the specification says.
-    async fn refuse(&self, to: impl Into<ReplyTo>, subject: &Subject, wrong: &Malformed) {
+    async fn refuse(&self, to: ReplyTo, subject: &Subject, wrong: &Malformed) {
         self.served.counters.malformed.fetch_add(1, Ordering::Relaxed);
         if let Some(unlogged) = self.lines.admit() {
             let subject = one_line(subject, 200);
             tracing::warn!(?subject, %wrong, unlogged, "a request to this gate is malformed");
         }
-        self.replies.send(to.into(), error::malformed(wrong)).await;
+        self.replies.send(to, error::malformed(wrong)).await;
     }
 }
 
@@ -326,6 +328,7 @@ fn may_wait(op: &SessionOp) -> bool {
         | SessionOp::Join(_)
         | SessionOp::Leave(_)
         | SessionOp::BindInstance(..)
-        | SessionOp::UnbindInstance(_) => false,
+        | SessionOp::UnbindInstance(_)
+        | SessionOp::GiveWay(..) => false,
     }
 }

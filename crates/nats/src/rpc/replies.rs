@@ -1,12 +1,11 @@
 //! The way of a reply out.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_nats::Subject;
 use tidegate::bus::GateError;
 
-use crate::counters::{Counters, LogLimit};
+use crate::counters::LogLimit;
 use crate::header::Malformed;
 use crate::link::{Link, NotSent};
 use crate::subject::Prefix;
@@ -47,15 +46,13 @@ pub(super) struct Replies(Arc<Inner>);
 
 struct Inner {
     link: Link,
-    counters: Arc<Counters>,
     lines: LogLimit,
 }
 
 impl Replies {
-    pub(super) fn new(link: Link, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(link: Link) -> Self {
         Self(Arc::new(Inner {
             link,
-            counters,
             lines: LogLimit::new(LINES),
         }))
     }
@@ -95,7 +92,6 @@ impl Replies {
             // The asker hears nothing, and knows that the outcome is unknown.
             Err(NotSent::Down | NotSent::Full | NotSent::Subject) => {}
         }
-        self.0.counters.lost_replies.fetch_add(1, Ordering::Relaxed);
         if let (Err(why), Some(unlogged)) = (sent, self.0.lines.admit()) {
             tracing::warn!(%why, unlogged, "a reply of this gate was lost");
         }
