@@ -4,6 +4,7 @@ mod ask;
 mod counters;
 mod header;
 mod link;
+mod micro;
 mod mux;
 mod options;
 mod rpc;
