@@ -36,7 +36,7 @@ mod replies;
 mod tests;
 
 use backlog::Backlog;
-use replies::{ReplyTo, Replies};
+use replies::{Replies, ReplyTo};
 
 /// Requests of one gate that may wait for something at a time.
 const WAITING: usize = 10_000;
@@ -195,8 +195,14 @@ impl Server {
             Err(wrong) => return self.refuse(ReplyTo::NOBODY, &subject, &wrong).await,
         };
         if self.backlog.is_long() {
-            self.served.counters.overloaded.fetch_add(1, Ordering::Relaxed);
-            return self.replies.send(to, error::encode(&GateError::Overloaded)).await;
+            self.served
+                .counters
+                .overloaded
+                .fetch_add(1, Ordering::Relaxed);
+            return self
+                .replies
+                .send(to, error::encode(&GateError::Overloaded))
+                .await;
         }
         let headers = Headers(headers.as_ref());
         let id = &self.served.gate.gate;
@@ -206,7 +212,12 @@ impl Server {
                 Err(wrong) => Err(wrong),
             },
             Some(ToGate::Many(verb)) => {
-                let read = || Ok((headers.sessions()?, session::decode(verb, headers, &payload)?));
+                let read = || {
+                    Ok((
+                        headers.sessions()?,
+                        session::decode(verb, headers, &payload)?,
+                    ))
+                };
                 match read() {
                     Ok((ids, op)) => return self.many(ids, op, to).await,
                     Err(wrong) => Err(wrong),
@@ -222,7 +233,9 @@ impl Server {
         };
         match asked {
             Ok((Asked::Ping, false)) => {
-                self.replies.send(to, Envelope::json(&self.served.gate)).await;
+                self.replies
+                    .send(to, Envelope::json(&self.served.gate))
+                    .await;
             }
             Ok((Asked::Fence, false)) => self.replies.send(to, Envelope::default()).await,
             Ok((Asked::Request(request), false)) => {
@@ -297,13 +310,21 @@ impl Server {
     }
 
     async fn overloaded(&self, to: ReplyTo) {
-        self.served.counters.overloaded.fetch_add(1, Ordering::Relaxed);
-        self.replies.send(to, error::encode(&GateError::Overloaded)).await;
+        self.served
+            .counters
+            .overloaded
+            .fetch_add(1, Ordering::Relaxed);
+        self.replies
+            .send(to, error::encode(&GateError::Overloaded))
+            .await;
     }
 
     /// Answers a request that is not what the specification says.
     async fn refuse(&self, to: ReplyTo, subject: &Subject, wrong: &Malformed) {
-        self.served.counters.malformed.fetch_add(1, Ordering::Relaxed);
+        self.served
+            .counters
+            .malformed
+            .fetch_add(1, Ordering::Relaxed);
         if let Some(unlogged) = self.lines.admit() {
             let subject = one_line(subject, 200);
             tracing::warn!(?subject, %wrong, unlogged, "a request to this gate is malformed");

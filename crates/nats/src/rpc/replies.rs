@@ -87,7 +87,9 @@ impl Replies {
             Err(NotSent::TooLarge) => {
                 // It was done, and what came of it cannot be told.
                 let unknown = error::encode(&GateError::OutcomeUnknown);
-                let _ = link.publish_wait(subject, None, unknown.headers, unknown.body).await;
+                let _ = link
+                    .publish_wait(subject, None, unknown.headers, unknown.body)
+                    .await;
             }
             // The asker hears nothing, and knows that the outcome is unknown.
             Err(NotSent::Down | NotSent::Full | NotSent::Subject) => {}
@@ -107,7 +109,13 @@ mod tests {
     fn replies_go_to_inboxes_and_nowhere_else() {
         let prefix = Prefix::new("a.b").unwrap();
         let to = |subject: &str| ReplyTo::new(&prefix, Some(Subject::from(subject)));
-        for good in ["_INBOX.x.y", "a.b.inbox.chat.n.1", "a.bc.c.chat.say", "a", "_R_.x"] {
+        for good in [
+            "_INBOX.x.y",
+            "a.b.inbox.chat.n.1",
+            "a.bc.c.chat.say",
+            "a",
+            "_R_.x",
+        ] {
             assert!(to(good).is_ok(), "{good}");
         }
         for bad in [
