@@ -6,6 +6,7 @@ mod counters;
 mod events;
 mod header;
 mod link;
+mod micro;
 mod mux;
 mod options;
 mod subject;
