@@ -1,7 +1,10 @@
 //! The bus on NATS.
 
 mod ask;
+mod bus;
+mod call;
 mod counters;
+mod events;
 mod header;
 mod link;
 mod micro;
@@ -11,6 +14,7 @@ mod rpc;
 mod subject;
 mod wire;
 
+pub use bus::Nats;
 pub use link::ConnectError;
 pub use options::{Auth, NatsOptions, OptionsError, Secret, SecretError, TlsFileError, TlsOptions};
 pub use subject::{InvalidPrefix, Prefix};
