@@ -5,6 +5,7 @@ mod bus;
 mod call;
 mod counters;
 mod events;
+mod gates;
 mod header;
 mod link;
 mod micro;
