@@ -6,6 +6,7 @@ mod call;
 mod counters;
 mod events;
 mod header;
+mod instance;
 mod link;
 mod micro;
 mod mux;

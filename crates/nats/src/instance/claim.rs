@@ -14,9 +14,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Home;
 use crate::link::Link;
+use crate::micro::Verb;
 use crate::micro::describe::Described;
 use crate::micro::read::{self, Found};
-use crate::micro::Verb;
 use crate::mux::AskError;
 
 /// For the answer of one that has the same id. One that says nothing for so long has lost it.
@@ -44,7 +44,11 @@ pub(super) async fn claim(home: &Home, described: Arc<Described>) -> Result<Clai
         Err(AskError::NoResponders) => {}
         Err(AskError::OutcomeUnknown) if home.lane.link.is_up() => {
             let (service, instance) = (&*info.service, &*info.instance);
-            tracing::warn!(service, instance, "one with this id listens and says nothing");
+            tracing::warn!(
+                service,
+                instance,
+                "one with this id listens and says nothing"
+            );
         }
         Err(error) => return Err(BusError::Unavailable(error.to_string())),
     }

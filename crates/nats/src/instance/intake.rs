@@ -184,7 +184,9 @@ mod tests {
             mut self: std::pin::Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Message>> {
-            self.0.pop_front().map_or(Poll::Pending, |m| Poll::Ready(Some(m)))
+            self.0
+                .pop_front()
+                .map_or(Poll::Pending, |m| Poll::Ready(Some(m)))
         }
     }
 
@@ -209,14 +211,22 @@ mod tests {
     }
 
     fn rest(intake: &mut Intake<Fake>) -> Vec<String> {
-        std::iter::from_fn(|| intake.next()).map(|m| m.subject.to_string()).collect()
+        std::iter::from_fn(|| intake.next())
+            .map(|m| m.subject.to_string())
+            .collect()
     }
 
     #[test]
     fn the_order_between_subscriptions() {
         let all = ["p.all.dormant", "p.all.started", "p.all.gate-gone"];
         let own = ["p.i.e.a.c.x", "p.i.e.a.e.disconnected", "p.i.e.a.c.y"];
-        let calls = ["p.e.e.disconnected", "p.g.e.login", "p.c.e.started", "p.e.e.rebound", "p.s.e.z"];
+        let calls = [
+            "p.e.e.disconnected",
+            "p.g.e.login",
+            "p.c.e.started",
+            "p.e.e.rebound",
+            "p.s.e.z",
+        ];
         let mut intake = Intake::new(
             Sources {
                 all: Some(fake(&all)),
@@ -272,7 +282,10 @@ mod tests {
         intake.sources.calls = source(65, "p.c.s.x", 1024 * 1024);
         let mut refused = 0;
         intake.take(|_, _| refused += 1);
-        assert_eq!((refused, intake.next().map(|m| m.payload.len())), (1, Some(1024 * 1024)));
+        assert_eq!(
+            (refused, intake.next().map(|m| m.payload.len())),
+            (1, Some(1024 * 1024))
+        );
         intake.sources.own = source(1, "p.i.s.a.c.x", 1024 * 1024);
         intake.take(never);
         assert_eq!(rest(&mut intake).len(), 64);

@@ -164,9 +164,13 @@ async fn joined(fence: &mut Option<JoinHandle<()>>) {
 
 impl Sources {
     async fn unsubscribe(&mut self) {
-        for subscriber in [Some(&mut self.calls), Some(&mut self.own), self.all.as_mut()]
-            .into_iter()
-            .flatten()
+        for subscriber in [
+            Some(&mut self.calls),
+            Some(&mut self.own),
+            self.all.as_mut(),
+        ]
+        .into_iter()
+        .flatten()
         {
             end(subscriber).await;
         }

@@ -118,8 +118,7 @@ impl Server {
         }
         let info = self.described.info();
         let (server, reply, began) = (self.clone(), message.reply.clone(), Instant::now());
-        let responder =
-            Responder::new(move |result| server.answer(place, began, reply, result));
+        let responder = Responder::new(move |result| server.answer(place, began, reply, result));
         let call = Call {
             service: &info.service,
             method,
