@@ -1,5 +1,6 @@
 //! The bus on NATS.
 
+mod ask;
 mod bus;
 mod call;
 mod counters;
@@ -9,6 +10,7 @@ mod link;
 mod micro;
 mod mux;
 mod options;
+mod rpc;
 mod subject;
 mod wire;
 

@@ -92,6 +92,8 @@ pub(crate) enum Waiting {
     Call(Asked),
     Event(Told),
     Ask(oneshot::Sender<Result<Message, AskError>>),
+    /// Called with the answer, without any lock of the lane.
+    Then(Box<dyn FnOnce(Result<Message, AskError>) + Send>),
     /// Takes many answers.
     Gather(mpsc::Sender<Result<Message, AskError>>),
 }
@@ -103,6 +105,7 @@ impl Waiting {
             Self::Event(told) => told.take(reply),
             // Who no longer waits discards it.
             Self::Ask(to) => drop(to.send(reply)),
+            Self::Then(then) => then(reply),
             Self::Gather(to) => drop(to.try_send(reply)),
         }
     }
