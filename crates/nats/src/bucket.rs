@@ -87,13 +87,20 @@ pub(crate) enum NotWritten {
 
 impl Bucket {
     /// Opens the bucket; makes it if it is not there and that is permitted.
-    pub(crate) async fn open(client: &Client, options: BucketOptions<'_>) -> Result<Self, BusError> {
+    pub(crate) async fn open(
+        client: &Client,
+        options: BucketOptions<'_>,
+    ) -> Result<Self, BusError> {
         let context = ContextBuilder::new()
             .timeout(ANSWER)
             .ack_timeout(ANSWER)
             .max_ack_inflight(IN_FLIGHT)
             .build(client.clone());
-        let name = format!("{}-{}", options.prefix.as_str().replace('.', "-"), options.name);
+        let name = format!(
+            "{}-{}",
+            options.prefix.as_str().replace('.', "-"),
+            options.name
+        );
         let config = options.config(&name);
         let stream = context.get_stream_no_info(&config.name).await;
         let stream = stream.map_err(|e| BusError::Unavailable(e.to_string()))?;
@@ -223,7 +230,10 @@ impl Bucket {
         let expected = expected.to_string();
         let message = message.header(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.as_str());
         let sent = async {
-            let sent = self.context.send_publish(self.subject(key), message).await?;
+            let sent = self
+                .context
+                .send_publish(self.subject(key), message)
+                .await?;
             sent.await
         };
         let unknown = |why: String| NotWritten::Unknown(why);

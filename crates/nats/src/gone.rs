@@ -9,11 +9,12 @@ use futures_util::StreamExt;
 use tidegate::bus::{GateGone, GiveWay, SessionOp};
 use tidegate_protocol::UserId;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::bucket::{Bucket, NotWritten};
 use crate::membership::Reach;
-use crate::record::Record;
+use crate::record::{Entry, Record};
 use crate::registrar::{Registrar, replaced};
 use crate::view::Gone;
 
@@ -69,28 +70,37 @@ async fn is_first(users: &Bucket, gone: &Gone, me: &str) -> bool {
 /// Takes the dead gate's logins out of the records, and closes those that it may have replaced
 /// without telling their gates. What is missed here the next login of the user finds.
 async fn clean(registrar: &Arc<Registrar>, gone: &Gone, reach: &Arc<dyn Reach>) -> usize {
-    let Ok(records) = registrar.users.watch("u.>").await else {
+    let Ok(mut records) = registrar.users.watch("u.>").await else {
         return 0;
     };
-    let all = futures_util::stream::unfold(Some(records), |records| async move {
-        let mut records = records?;
-        let record = timeout(NEXT, records.next()).await.ok()??.ok()?;
-        let more = (record.delta > 0).then_some(records);
-        Some((record, more))
-    });
-    let of_dead = all.filter_map(|change| async move {
+    let mut cleaning = JoinSet::new();
+    let mut cleaned = 0;
+    let count = |done: Result<bool, _>| usize::from(done.unwrap_or(false));
+    while let Ok(Some(Ok(change))) = timeout(NEXT, records.next()).await {
         let record = (change.operation == Operation::Put).then(|| Record::decode(&change.value));
-        let record = record?.ok()?;
-        let is_its = |e: &crate::record::Entry| e.is_of(&gone.gate, gone.incarnation);
-        let has_some = record.logins.iter().any(|e| is_its(e) || e.replaced);
-        has_some.then(|| record.user().clone())
-    });
-    let cleaned = of_dead.map(|user| clean_one(registrar, user, reach));
-    let cleaned = cleaned.buffer_unordered(AT_A_TIME);
-    cleaned.filter(|done| std::future::ready(*done)).count().await
+        if let Some(Ok(record)) = record {
+            let of_it = |e: &Entry| e.is_of(&gone.gate, gone.incarnation);
+            if record.logins.iter().any(|e| of_it(e) || e.replaced) {
+                if cleaning.len() >= AT_A_TIME
+                    && let Some(done) = cleaning.join_next().await
+                {
+                    cleaned += count(done);
+                }
+                let (registrar, user) = (registrar.clone(), record.user().clone());
+                cleaning.spawn(clean_one(registrar, user, reach.clone()));
+            }
+        }
+        if change.delta == 0 {
+            break;
+        }
+    }
+    while let Some(done) = cleaning.join_next().await {
+        cleaned += count(done);
+    }
+    cleaned
 }
 
-async fn clean_one(registrar: &Arc<Registrar>, user: UserId, reach: &Arc<dyn Reach>) -> bool {
+async fn clean_one(registrar: Arc<Registrar>, user: UserId, reach: Arc<dyn Reach>) -> bool {
     for _ in 0..ATTEMPTS {
         let Ok((mut record, revision)) = registrar.read(&user).await else {
             return false;

@@ -78,7 +78,9 @@ impl Lease {
         };
         let value: Bytes = serde_json::to_vec(&value).unwrap_or_default().into();
         if value.len() > MAX_LEASE as usize {
-            return Err(BusError::Unavailable("the gate's metadata is too long".into()));
+            return Err(BusError::Unavailable(
+                "the gate's metadata is too long".into(),
+            ));
         }
         let taken = || BusError::Taken(format!("gate {}", gate.id));
         let unavailable = |e: NotRead| BusError::Unavailable(e.to_string());
@@ -89,7 +91,10 @@ impl Lease {
         let before = found.clone();
         for attempt in 1.. {
             let sent = Instant::now();
-            let revision = match bucket.put(&gate.id, value.clone(), found.revision, None).await {
+            let revision = match bucket
+                .put(&gate.id, value.clone(), found.revision, None)
+                .await
+            {
                 Ok(revision) => revision,
                 Err(error) if attempt == CLAIMS => {
                     return Err(BusError::Unavailable(error.to_string()));
@@ -198,7 +203,8 @@ impl Lease {
             match self.renew(at).await {
                 Ok(true) => at += self.lease / 4,
                 Ok(false) => {
-                    self.standing.send_modify(|standing| standing.superseded = true);
+                    self.standing
+                        .send_modify(|standing| standing.superseded = true);
                     return;
                 }
                 Err(error) => {

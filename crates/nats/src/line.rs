@@ -105,7 +105,9 @@ impl<K: Hash + Eq, B> Place<K, B> {
 impl<K: Hash + Eq, B> Drop for Place<K, B> {
     fn drop(&mut self) {
         let mut lines = self.lines.0.lock();
-        let is_last = lines.get(&self.key).is_some_and(|l| l.number == self.number);
+        let is_last = lines
+            .get(&self.key)
+            .is_some_and(|l| l.number == self.number);
         if is_last {
             lines.remove(&self.key);
         }

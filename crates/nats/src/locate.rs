@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::future::try_join_all;
 use tidegate::bus::GateError;
 use tidegate_protocol::{GateId, UserId};
 
+use crate::record::Record;
 use crate::registrar::Registrar;
 
 /// Records read at a time.
@@ -18,21 +19,24 @@ pub(crate) async fn gates_of(
     registrar: &Registrar,
     users: &[UserId],
 ) -> Result<BTreeMap<GateId, Vec<usize>>, GateError> {
-    let read = |(i, user): (usize, UserId)| async move {
-        let (mut record, _) = registrar.read(&user).await?;
-        registrar.prune(&mut record).await?;
-        Ok::<_, GateError>((i, record))
-    };
-    let users: Vec<_> = users.iter().cloned().enumerate().collect();
-    let mut records = stream::iter(users).map(read).buffer_unordered(AT_A_TIME);
     let mut gates = BTreeMap::<GateId, Vec<usize>>::new();
-    while let Some((i, record)) = records.try_next().await? {
-        for login in record.logins.into_iter().filter(|e| !e.replaced) {
-            let users = gates.entry(login.gate).or_default();
-            if users.last() != Some(&i) {
-                users.push(i);
+    for (chunk, some) in users.chunks(AT_A_TIME).enumerate() {
+        let records = try_join_all(some.iter().map(|user| read(registrar, user))).await?;
+        for (i, record) in records.into_iter().enumerate() {
+            let i = chunk * AT_A_TIME + i;
+            for login in record.logins.into_iter().filter(|e| !e.replaced) {
+                let users = gates.entry(login.gate).or_default();
+                if users.last() != Some(&i) {
+                    users.push(i);
+                }
             }
         }
     }
     Ok(gates)
+}
+
+async fn read(registrar: &Registrar, user: &UserId) -> Result<Record, GateError> {
+    let (mut record, _) = registrar.read(user).await?;
+    registrar.prune(&mut record).await?;
+    Ok(record)
 }

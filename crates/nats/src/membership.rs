@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use futures_util::future::BoxFuture;
-use tidegate::bus::{
-    BusError, GateError, GateGone, GateInfo, KeptLogins, SessionOp, SessionReply,
-};
+use tidegate::bus::{BusError, GateError, GateGone, GateInfo, KeptLogins, SessionOp, SessionReply};
 use tidegate_protocol::{GateId, SessionId, UserId};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;

@@ -226,10 +226,16 @@ mod tests {
     #[test]
     fn a_key_is_safe_whatever_the_name() {
         for name in ["a.b", "*", ">", " ", "u1", "ä/ö", &"x".repeat(64)] {
-            let Ok(user) = UserId::new(name) else { continue };
+            let Ok(user) = UserId::new(name) else {
+                continue;
+            };
             let key = Record::key(&user);
             assert_eq!(key.len(), 2 + 43);
-            assert!(key[2..].bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+            assert!(
+                key[2..]
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            );
         }
     }
 }

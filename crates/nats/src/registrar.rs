@@ -302,7 +302,9 @@ impl KeptLogins for Kept {
         let (answer, answered) = oneshot::channel();
         let place = registrar.lines.join(&user);
         let entry = registrar.entry(session, device);
-        let entering = registrar.clone().enter_in_turn(place, user, entry, judge, answer);
+        let entering = registrar
+            .clone()
+            .enter_in_turn(place, user, entry, judge, answer);
         registrar.runtime.spawn(entering);
         async move {
             match timeout_at(until, answered).await {

@@ -123,8 +123,7 @@ impl View {
             return Vec::new();
         }
         let (until, me) = (self.lease + GRACE, &self.me.0);
-        let is_dead =
-            |s: &Seen| s.info.id != *me && now.saturating_duration_since(s.at) > until;
+        let is_dead = |s: &Seen| s.info.id != *me && now.saturating_duration_since(s.at) > until;
         let dead: Vec<_> = self.gates.extract_if(|_, seen| is_dead(seen)).collect();
         dead.into_iter().map(|(_, seen)| self.bury(seen)).collect()
     }
@@ -153,7 +152,11 @@ impl View {
         if self.me.0 == *gate && self.me.1 == incarnation || self.gates.get(gate).is_some_and(is) {
             return Life::Live;
         }
-        match self.dead.iter().any(|(g, i)| *i == incarnation && g == gate) {
+        match self
+            .dead
+            .iter()
+            .any(|(g, i)| *i == incarnation && g == gate)
+        {
             true => Life::Dead,
             false => Life::Unknown,
         }
