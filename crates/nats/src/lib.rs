@@ -1,13 +1,20 @@
 //! The bus on NATS.
 
+mod ask;
+mod bus;
+mod call;
 mod counters;
+mod events;
 mod header;
 mod link;
+mod micro;
 mod mux;
 mod options;
+mod rpc;
 mod subject;
 mod wire;
 
+pub use bus::Nats;
 pub use link::ConnectError;
 pub use options::{Auth, NatsOptions, OptionsError, Secret, SecretError, TlsFileError, TlsOptions};
 pub use subject::{InvalidPrefix, Prefix};

@@ -139,6 +139,8 @@ tokens! {
         Leave = "leave",
         BindInstance = "bind-instance",
         UnbindInstance = "unbind-instance",
+        /// Between gates.
+        GiveWay = "give-way",
     }
 
     /// What can be asked of one gate, of any gate, or of every gate.
