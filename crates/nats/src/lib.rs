@@ -4,6 +4,8 @@ mod ask;
 mod bus;
 mod call;
 mod counters;
+#[cfg(test)]
+mod document;
 mod events;
 mod header;
 mod link;

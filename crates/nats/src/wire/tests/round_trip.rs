@@ -4,8 +4,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use tidegate::bus::{
-    Answer, CallError, Connected, Ended, Event, GateError, GateReply, GateRequest, Sent, SessionOp,
-    SessionReply,
+    Answer, CallError, Connected, Ended, Event, GateError, GateReply, GateRequest, GiveWay, Sent,
+    SessionOp, SessionReply,
 };
 use tidegate::{Delivery, Packet};
 use tidegate_protocol::{
@@ -81,6 +81,11 @@ fn op() -> impl Strategy<Value = SessionOp> {
         group().prop_map(SessionOp::Leave),
         (name(), instance).prop_map(|(name, i)| SessionOp::BindInstance(name, i)),
         name().prop_map(SessionOp::UnbindInstance),
+        (
+            user(),
+            proptest::sample::select(&[GiveWay::No, GiveWay::IfDormant, GiveWay::Yes][..])
+        )
+            .prop_map(|(user, way)| SessionOp::GiveWay(user, way)),
     ]
 }
 
