@@ -8,6 +8,7 @@ mod counters;
 mod document;
 mod events;
 mod header;
+mod instance;
 mod link;
 mod micro;
 mod mux;
