@@ -5,6 +5,8 @@ mod bucket;
 mod bus;
 mod call;
 mod counters;
+#[cfg(test)]
+mod document;
 mod events;
 mod gone;
 mod header;
