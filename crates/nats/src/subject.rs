@@ -236,6 +236,11 @@ impl Prefix {
         self.join(&["all", event.as_str()])
     }
 
+    /// All events for services that ask.
+    pub(crate) fn all_events(&self) -> Subject {
+        self.join(&["all", "*"])
+    }
+
     /// An operation on a session of a gate.
     pub(crate) fn session(&self, gate: &GateId, verb: SessionVerb, session: SessionId) -> Subject {
         self.join(&["gate", gate, verb.as_str(), &session.to_string()])
