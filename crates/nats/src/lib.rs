@@ -4,6 +4,7 @@ mod ask;
 mod bus;
 mod call;
 mod counters;
+mod discover;
 #[cfg(test)]
 mod document;
 mod events;
