@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use async_nats::Subject;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tidegate::bus::{
     Bus, BusError, BusStats, Call, Endpoint, Event, EventTarget, GateEndpoint, GateError, GateInfo,
     GateReply, GateRequest, InstanceInfo, LocalBus, Policy, Registration, Responder, SessionOp,
@@ -240,6 +240,19 @@ impl Bus for Nats {
         number: usize,
     ) -> BoxFuture<'static, Result<Registration, BusError>> {
         self.0.clone().attach(gate.clone(), number).boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'static, ()> {
+        let lanes = self.0.lanes.load();
+        let links = lanes.iter().map(|(.., lane)| lane).chain([&self.0.home]);
+        let fences: Vec<_> = links
+            .map(|lane| {
+                let link = lane.link.clone();
+                async move { link.fence().await }
+            })
+            .collect();
+        // What cannot be sent has its outcome told as unknown.
+        join_all(fences).map(drop).boxed()
     }
 
     fn stats(&self) -> BusStats {
