@@ -5,6 +5,7 @@ mod bucket;
 mod bus;
 mod call;
 mod counters;
+mod discover;
 #[cfg(test)]
 mod document;
 mod events;
