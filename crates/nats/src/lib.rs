@@ -5,9 +5,11 @@ mod header;
 mod link;
 mod mux;
 mod options;
+mod store;
 mod subject;
 mod wire;
 
 pub use link::ConnectError;
 pub use options::{Auth, NatsOptions, OptionsError, Secret, SecretError, TlsFileError, TlsOptions};
+pub use store::{KvStore, KvStoreError, KvStoreOptions};
 pub use subject::{InvalidPrefix, Prefix};
