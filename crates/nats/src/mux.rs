@@ -20,9 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinHandle};
 use tokio::time;
 
+use crate::call::{Asked, Targets};
 use crate::counters::Counters;
+use crate::events::{self, Outbox, Told};
 use crate::link::{Link, LinkState, NotSent};
-use crate::options::MAX_IN_FLIGHT;
+use crate::options::{MAX_IN_FLIGHT, NatsOptions};
 
 /// Deadlines are kept in these.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,13 +39,20 @@ const PLACE_BITS: u32 = MAX_IN_FLIGHT.trailing_zeros();
 /// One connection to NATS, with the questions asked over it.
 pub(crate) struct Lane {
     pub(crate) link: Link,
+    /// The subjects of calls made over it.
+    pub(crate) targets: Targets,
+    /// Events that wait to be sent over it.
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) counters: Arc<Counters>,
     mux: Arc<Mux>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
         self.mux.fail_all(u64::MAX);
     }
 }
@@ -80,6 +89,8 @@ impl From<NotSent> for AskError {
 
 /// What waits in a slot.
 pub(crate) enum Waiting {
+    Call(Asked),
+    Event(Told),
     Ask(oneshot::Sender<Result<Message, AskError>>),
     /// Takes many answers.
     Gather(mpsc::Sender<Result<Message, AskError>>),
@@ -88,6 +99,8 @@ pub(crate) enum Waiting {
 impl Waiting {
     fn take(self, reply: Result<Message, AskError>) {
         match self {
+            Self::Call(asked) => asked.take(reply),
+            Self::Event(told) => told.take(reply),
             // Who no longer waits discards it.
             Self::Ask(to) => drop(to.send(reply)),
             Self::Gather(to) => drop(to.try_send(reply)),
@@ -131,22 +144,32 @@ impl Lane {
     /// Makes a lane of a connection; served by the runtime that this is called on.
     pub(crate) async fn new(
         link: Link,
-        most: usize,
+        options: &NatsOptions,
         counters: Arc<Counters>,
-    ) -> Result<Self, BusError> {
+    ) -> Result<Arc<Self>, BusError> {
         let mux = Arc::new(Mux {
             slots: Mutex::default(),
-            most: most.min(MAX_IN_FLIGHT),
+            most: options.in_flight.min(MAX_IN_FLIGHT),
             prefix: format!("{}.", link.inbox()).into(),
             now: AtomicU32::new(0),
-            counters,
+            counters: counters.clone(),
         });
         let replies = link
             .subscribe(Subject::from(format!("{}*", mux.prefix)), None)
             .await?;
         link.fence().await?;
-        let task = task::spawn(run(mux.clone(), link.clone(), replies));
-        Ok(Self { link, mux, task })
+        let outbox = Outbox::new(options.events);
+        Ok(Arc::new_cyclic(|lane| Self {
+            tasks: [
+                task::spawn(run(mux.clone(), link.clone(), replies)),
+                task::spawn(events::flush(lane.clone(), outbox.clone(), link.changes())),
+            ],
+            targets: Targets::default(),
+            outbox,
+            counters,
+            link,
+            mux,
+        }))
     }
 
     /// Asks. The question is on its way when this returns; the future gives the answer.
@@ -423,7 +446,7 @@ async fn run(mux: Arc<Mux>, link: Link, mut replies: Subscriber) {
                 if changed.is_err() {
                     break;
                 }
-                let LinkState { up, epoch } = *changes.borrow_and_update();
+                let LinkState { up, epoch, .. } = *changes.borrow_and_update();
                 mux.fail_all(if up { epoch } else { epoch + 1 });
             }
             _ = tick.tick() => {
