@@ -11,7 +11,9 @@ use tidegate_test_servers::RedisServer;
 
 async fn open(url: String) -> Result<RedisStore, StoreError> {
     let options = RedisOptions::new([url]);
-    RedisStore::connect(options).await.map_err(StoreError::other)
+    RedisStore::connect(options)
+        .await
+        .map_err(StoreError::other)
 }
 
 #[tokio::test]

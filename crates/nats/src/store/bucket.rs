@@ -26,11 +26,8 @@ use crate::options::NatsOptions;
 
 /// Longest life of a message: NATS counts nanoseconds in an `i64`.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-/// Waiting answers at most.
-const IN_FLIGHT: usize = 65_536;
-
 pub(super) struct Bucket {
-    lane: Lane,
+    lane: Arc<Lane>,
     name: String,
     /// What keys' subjects begin with.
     subjects: String,
@@ -120,7 +117,7 @@ impl Bucket {
     ) -> Result<Self, KvStoreError> {
         let counters = Arc::new(Counters::default());
         let link = Link::connect(nats, counters.clone()).await?;
-        let lane = Lane::new(link, IN_FLIGHT, counters).await;
+        let lane = Lane::new(link, nats, counters).await;
         let lane = lane.map_err(|error| KvStoreError::Connect(error.into()))?;
         let name = format!("{}-settings", nats.prefix.as_str().replace('.', "_"));
         let bucket = Self {
