@@ -477,3 +477,6 @@ impl ConnectError {
         matches!(self, Self::Unreachable(_))
     }
 }
+
+#[cfg(test)]
+mod tests;

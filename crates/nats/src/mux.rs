@@ -92,6 +92,8 @@ pub(crate) enum Waiting {
     Call(Asked),
     Event(Told),
     Ask(oneshot::Sender<Result<Message, AskError>>),
+    /// Called with the answer, without any lock of the lane.
+    Then(Box<dyn FnOnce(Result<Message, AskError>) + Send>),
     /// Takes many answers.
     Gather(mpsc::Sender<Result<Message, AskError>>),
 }
@@ -103,6 +105,7 @@ impl Waiting {
             Self::Event(told) => told.take(reply),
             // Who no longer waits discards it.
             Self::Ask(to) => drop(to.send(reply)),
+            Self::Then(then) => then(reply),
             Self::Gather(to) => drop(to.try_send(reply)),
         }
     }
@@ -147,15 +150,10 @@ impl Lane {
         options: &NatsOptions,
         counters: Arc<Counters>,
     ) -> Result<Arc<Self>, BusError> {
-        let mux = Arc::new(Mux {
-            slots: Mutex::default(),
-            most: options.in_flight.min(MAX_IN_FLIGHT),
-            prefix: format!("{}.", link.inbox()).into(),
-            now: AtomicU32::new(0),
-            counters: counters.clone(),
-        });
+        let prefix = format!("{}.", link.inbox());
+        let mux = Arc::new(Mux::new(&prefix, options.in_flight, counters.clone()));
         let replies = link
-            .subscribe(Subject::from(format!("{}*", mux.prefix)), None)
+            .subscribe(Subject::from(format!("{prefix}*")), None)
             .await?;
         link.fence().await?;
         let outbox = Outbox::new(options.events);
@@ -179,7 +177,7 @@ impl Lane {
         headers: Option<HeaderMap>,
         body: Bytes,
         deadline: Duration,
-    ) -> impl Future<Output = Result<Message, AskError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Message, AskError>> + Send + use<> {
         let (to, answer) = oneshot::channel();
         self.send(subject, headers, body, deadline, Waiting::Ask(to));
         // A sender goes without an answer only where the lane itself is gone.
@@ -265,6 +263,16 @@ impl Drop for Gather {
 }
 
 impl Mux {
+    fn new(prefix: &str, most: usize, counters: Arc<Counters>) -> Self {
+        Self {
+            slots: Mutex::default(),
+            most: most.min(MAX_IN_FLIGHT),
+            prefix: prefix.into(),
+            now: AtomicU32::new(0),
+            counters,
+        }
+    }
+
     fn put(&self, waiting: Waiting, within: Duration, epoch: u64) -> Result<Token, Waiting> {
         let ticks = within.as_millis().div_ceil(TICK.as_millis());
         // One more, for the tick that is under way.
@@ -469,3 +477,6 @@ async fn run(mux: Arc<Mux>, link: Link, mut replies: Subscriber) {
     }
     mux.fail_all(u64::MAX);
 }
+
+#[cfg(test)]
+mod tests;

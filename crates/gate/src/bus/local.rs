@@ -267,7 +267,7 @@ impl Bus for LocalBus {
                         for reply in replies {
                             sum = Some(match sum {
                                 None => reply?,
-                                Some(sum) => GateReply::add(sum, reply?)?,
+                                Some(sum) => GateReply::sum(sum, reply?)?,
                             });
                         }
                         sum.ok_or(GateError::Unavailable)
