@@ -62,12 +62,12 @@ struct State {
 }
 
 impl Lease {
-    /// Claims the id. `is_used` asks whether a gate with this id answers.
+    /// Claims the id. `is_used` finds out whether a gate with this id answers.
     pub(crate) async fn claim(
         bucket: Bucket,
         gate: GateInfo,
         lease: Duration,
-        is_used: impl AsyncFn() -> bool,
+        is_used: impl Future<Output = bool>,
     ) -> Result<(Arc<Self>, Option<Gone>), BusError> {
         let incarnation = Incarnation::new();
         let value = Value {
@@ -84,7 +84,7 @@ impl Lease {
         }
         let taken = || BusError::Taken(format!("gate {}", gate.id));
         let unavailable = |e: NotRead| BusError::Unavailable(e.to_string());
-        if is_used().await {
+        if is_used.await {
             return Err(taken());
         }
         let mut found = bucket.get(&gate.id).await.map_err(unavailable)?;
