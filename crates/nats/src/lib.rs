@@ -9,6 +9,7 @@ mod discover;
 #[cfg(test)]
 mod document;
 mod events;
+mod gates;
 mod gone;
 mod header;
 mod instance;
