@@ -1,10 +1,15 @@
 //! What must hold between keys.
+//!
+//! - [`bus`]: those of the bus.
+
+mod bus;
 
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 
 use super::model::auth::{Algorithm, CertificateUser, JwtConfig};
+use super::model::bus::BusKind;
 use super::model::listener::{CipherKind, ClientAuthKind, ForwardedBy, KeepAliveConfig, TlsConfig};
 use super::model::{BuiltIn, Config, StoreKind};
 use super::problem::{KeyPath, Origin, Problem, did_you_mean, nearest};
@@ -98,6 +103,7 @@ pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
     no_address_twice(config, &listeners, &mut problems);
     no_name_twice(&listeners, &mut problems);
     check_expose(config, &mut problems);
+    bus::check(config, &mut problems);
     let store = &config.store;
     problems.must(
         store.kind != StoreKind::Embedded || store.path.is_some(),
@@ -107,7 +113,7 @@ pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
     problems.must(
         store.kind == StoreKind::Embedded || store.path.is_none(),
         &top.key("store").key("path"),
-        "only kind = \"embedded\" has a path; the store in memory keeps nothing",
+        "only kind = \"embedded\" has a path",
     );
     let auth = top.key("auth");
     let asks = |listener: &Listener<'_>| {
@@ -238,8 +244,12 @@ fn no_name_twice(listeners: &[Listener<'_>], problems: &mut Problems<'_>) {
     }
 }
 
-/// All services are built-in ones: what is exposed of another can never be called.
+/// Within one process all services are built-in ones: what is exposed of another can never be
+/// called.
 fn check_expose(config: &Config, problems: &mut Problems<'_>) {
+    if config.bus != BusKind::Local {
+        return;
+    }
     let names: Vec<String> = choice::words::<BuiltIn>();
     let runs = |name: &str| {
         let service = BuiltIn::from_str(name, false);

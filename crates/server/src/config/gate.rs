@@ -40,6 +40,7 @@ impl Config {
         gate = match self.store.kind {
             StoreKind::Memory => gate.store(MemoryStore::with_max_users(self.store.max_users)),
             StoreKind::Embedded => gate.store(self.embedded()?),
+            StoreKind::Nats => return Err(Unusable::NoStorePath),
         };
         if let Some(id) = &self.id {
             gate = gate.id(id.as_str());

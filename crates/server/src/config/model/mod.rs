@@ -2,8 +2,10 @@
 //!
 //! - This file: what concerns the whole gate. [`listener`]: where clients come in.
 //! - [`limits`]: what they may do. [`auth`]: who they are. [`logins`]: how often.
+//! - [`bus`]: how gates and services reach each other.
 
 pub(crate) mod auth;
+pub(crate) mod bus;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod logins;
@@ -17,6 +19,7 @@ use super::value::text::{Exposed, Host, HttpAddress, Id, Network};
 use super::value::time::Time;
 use crate::secret::Secret;
 use auth::AuthConfig;
+use bus::{BusKind, NatsConfig};
 use limits::{GateLimitsConfig, LimitsConfig};
 use listener::{TcpConfig, WebSocketConfig};
 use logins::LoginsConfig;
@@ -24,8 +27,11 @@ use logins::LoginsConfig;
 section! {
     /// The whole configuration.
     Config {
-        /// The gate's id on the bus.
+        /// The gate's id on the bus. While one gate has it, no other one starts with it.
         id: Option<Id> = None => unset("random").example("\"gate-1\""),
+
+        /// How gates and services reach each other: within this process, or over NATS.
+        bus: BusKind = BusKind::Local,
 
         /// Threads that serve connections.
         shards: Option<usize> = None => range(1, 1024).unset("one per core").example("2"),
@@ -55,6 +61,9 @@ section! {
         /// What the whole gate may do.
         gate: GateLimitsConfig = GateLimitsConfig::default(),
 
+        /// How NATS is reached, where the bus or the store is on it.
+        nats: Option<NatsConfig> = None => unset("a server on this machine, without credentials"),
+
         /// Where the settings of bound users are kept.
         store: StoreConfig = StoreConfig::default(),
 
@@ -75,7 +84,8 @@ section! {
 section! {
     /// Where the settings of bound users are kept.
     StoreConfig {
-        /// In memory, gone with the process; or embedded, in the file `path`.
+        /// In memory, gone with the process; embedded, in the file `path`, for one gate; or on
+        /// NATS, for all gates that are on it.
         kind: StoreKind = StoreKind::Memory,
 
         /// The file of the embedded store. Made where it is missing; its directory must exist.
@@ -140,6 +150,8 @@ pub(crate) enum StoreKind {
     Memory,
     /// In a file
     Embedded,
+    /// On NATS, in a key-value bucket
+    Nats,
 }
 
 /// How log lines look.

@@ -1,0 +1,106 @@
+//! How gates and services reach each other.
+
+use clap::ValueEnum;
+
+use super::limits::{LONGEST, SHORTEST};
+use crate::config::key::section;
+use crate::config::value::OneOrMore;
+use crate::config::value::choice::choices;
+use crate::config::value::file::FilePath;
+use crate::config::value::server::BusServer;
+use crate::config::value::text::{Name, SubjectPrefix, Text};
+use crate::config::value::time::{OrOff, Time};
+use crate::secret::Secret;
+
+section! {
+    /// NATS: how it is reached, and who this gate or service is there. At most one kind of
+    /// credentials: user and password, token, NKey seed or credentials file.
+    NatsConfig {
+        /// Servers of one cluster; any of them will do, and they tell of the others.
+        servers: OneOrMore<BusServer> = OneOrMore(vec![BusServer::default()])
+            => example("[\"nats://nats-1:4222\", \"nats://nats-2:4222\"]"),
+
+        /// The name of an account's user.
+        user: Option<Text> = None => example("\"gate-1\""),
+
+        /// The user's password.
+        password: Option<Secret> = None => range(1, 1024),
+
+        /// A file that holds the user's password.
+        password_file: Option<FilePath> = None => example("\"nats-password\""),
+
+        /// A token.
+        token: Option<Secret> = None => range(1, 1024),
+
+        /// A file that holds the token.
+        token_file: Option<FilePath> = None => example("\"nats-token\""),
+
+        /// A file that holds the seed of an NKey user. Read at each connect.
+        nkey_seed_file: Option<FilePath> = None => example("\"gate-1.nk\""),
+
+        /// A file of credentials, as `nsc` writes them: a JWT and its seed. Read at each connect.
+        creds_file: Option<FilePath> = None => example("\"gate-1.creds\""),
+
+        /// What all subjects, and the names of the buckets, begin with. Gates and services with
+        /// another prefix are another system.
+        prefix: SubjectPrefix = SubjectPrefix::tidegate(),
+
+        /// The connection's name in what NATS servers tell of their clients.
+        name: Option<Name> = None => unset("that of the gate or service").example("\"gate-1\""),
+
+        /// How long the start waits for NATS. Where it is off, a gate that cannot reach NATS
+        /// does not start.
+        wait: OrOff<Time> = OrOff::Off => range(SHORTEST, LONGEST).example("\"30s\""),
+
+        /// How long connecting to one server may take.
+        connect_timeout: Time = Time::secs(2) => range(SHORTEST, 60_000),
+
+        /// How long another gate may take to answer.
+        ask_timeout: Time = Time::secs(5) => range(SHORTEST, 60_000),
+
+        /// How long an answer to a call is waited for at the most, whatever limits.call_timeout
+        /// of a listener says.
+        call_timeout: Time = Time::secs(30) => range(SHORTEST, 3_600_000),
+
+        /// How long a gate that is no longer heard of counts as alive. The same on all gates.
+        lease: Time = Time::secs(10) => range(4_000, 300_000),
+
+        /// On how many servers of the cluster the records of gates and users are kept. The same
+        /// on all gates.
+        replicas: usize = 1 => range(1, 5),
+
+        /// TLS, which is spoken always then. Without this table it is with a server whose URL
+        /// begins with tls://, or that demands it.
+        tls: Option<NatsTlsConfig> = None => unset("TLS where a server demands it"),
+    }
+}
+
+section! {
+    /// TLS with NATS servers. All files are PEM, and read at each connect.
+    NatsTlsConfig {
+        /// Certificate authorities that servers' certificates come from.
+        ca: Option<FilePath> = None => unset("those of the system").example("\"nats-ca.pem\""),
+
+        /// The certificate that is shown to servers.
+        cert: Option<FilePath> = None => unset("none is shown").example("\"nats-cert.pem\""),
+
+        /// Its private key.
+        key: Option<FilePath> = None => example("\"nats-key.pem\""),
+
+        /// Whether TLS comes before the server's first word (`handshake_first` of its
+        /// configuration).
+        first: bool = false,
+    }
+}
+
+/// How gates and services reach each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum BusKind {
+    /// Within this process
+    Local,
+    /// Over NATS
+    Nats,
+}
+
+choices!(BusKind);
