@@ -84,6 +84,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         policy: Policy::default(),
         wants_started: false,
         wants_dormancy: false,
+        wants_gates: false,
     };
     let _bare = bus.register(bare, Arc::new(Bare)).await?;
     let kit = Service::new("kit")

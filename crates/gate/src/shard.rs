@@ -29,6 +29,8 @@ const STRIDE: usize = 512;
 
 /// See the module.
 pub(crate) struct Shard {
+    /// Its place among the gate's shards. From the 256th on they share what goes by it.
+    pub(crate) number: u8,
     handle: Handle,
     pub(crate) clock: Arc<Clock>,
     pub(crate) counters: Counters,
@@ -97,18 +99,19 @@ enum To {
 
 impl Shard {
     /// A shard whose tasks run on `handle`, a runtime of its own.
-    pub(crate) fn new(handle: Handle, clock: Arc<Clock>) -> Arc<Self> {
-        Self::on(handle, clock, None)
+    pub(crate) fn new(number: usize, handle: Handle, clock: Arc<Clock>) -> Arc<Self> {
+        Self::on(number as u8, handle, clock, None)
     }
 
     /// A shard on the caller's runtime.
     pub(crate) fn guest(handle: Handle, clock: Arc<Clock>) -> Arc<Self> {
-        Self::on(handle, clock, Some(Arc::default()))
+        Self::on(0, handle, clock, Some(Arc::default()))
     }
 
-    fn on(handle: Handle, clock: Arc<Clock>, tasks: Option<Arc<Tasks>>) -> Arc<Self> {
+    fn on(number: u8, handle: Handle, clock: Arc<Clock>, tasks: Option<Arc<Tasks>>) -> Arc<Self> {
         let (mailbox, deliveries) = mpsc::channel(MAILBOX);
         let shard = Arc::new(Self {
+            number,
             handle,
             turned: AtomicU32::new(clock.now().0),
             clock,

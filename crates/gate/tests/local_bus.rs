@@ -74,6 +74,7 @@ fn info(instance: &str, methods: &[(&str, OpenTo)]) -> InstanceInfo {
         policy: Policy::default(),
         wants_started: true,
         wants_dormancy: false,
+        wants_gates: false,
     }
 }
 

@@ -40,6 +40,7 @@ fn elsewhere() -> InstanceInfo {
         policy: Policy::default(),
         wants_started: false,
         wants_dormancy: false,
+        wants_gates: false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,10 +15,24 @@ use crate::name::{DeviceId, GateId, InvalidName, UserId};
 /// Most bytes of keys and values together in a session's settings.
 pub const MAX_SETTINGS: usize = 16 * 1024;
 
-/// A session's identity: 128 random bits, written as 32 hexadecimal digits.
+/// A session's identity: 32 hexadecimal digits. The first two are its
+/// [lane](Self::lane), the others 120 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SessionId(pub u128);
+
+impl SessionId {
+    /// An id of these random bits, on a lane.
+    pub const fn new(random: u128, lane: u8) -> Self {
+        Self((random >> 8) | ((lane as u128) << 120))
+    }
+
+    /// Which of its gate's ways to the bus the session keeps for life, so that what it sends
+    /// stays in order.
+    pub const fn lane(self) -> u8 {
+        (self.0 >> 120) as u8
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,9 +253,44 @@ impl Snapshot {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// Like [`encode`](Self::encode), in ASCII without control characters: for headers.
+    pub fn encode_ascii(&self) -> String {
+        let mut text = Vec::with_capacity(256);
+        let mut writer = serde_json::Serializer::with_formatter(&mut text, Ascii);
+        // As above; and what is written is ASCII.
+        let _ = self.serialize(&mut writer);
+        String::from_utf8(text).unwrap_or_default()
+    }
+
     /// Reads what [`encode`](Self::encode) wrote; bounds are checked.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         serde_json::from_slice(bytes).map_err(|e| SnapshotError(e.to_string()))
+    }
+}
+
+/// JSON with `\u` in place of what is not ASCII (and of U+007F).
+struct Ascii;
+
+impl serde_json::ser::Formatter for Ascii {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let plain = |b: u8| b.is_ascii() && b != 0x7f;
+        if fragment.bytes().all(plain) {
+            return writer.write_all(fragment.as_bytes());
+        }
+        for c in fragment.chars() {
+            match u8::try_from(c) {
+                Ok(b) if plain(b) => writer.write_all(&[b])?,
+                _ => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(writer, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -294,6 +344,30 @@ mod tests {
             ..s
         };
         assert_eq!(Snapshot::decode(&guest.encode()).unwrap(), guest);
+    }
+
+    #[test]
+    fn ascii() {
+        let mut s = snapshot();
+        let pairs = [
+            ("é", "\u{7f}\u{10ffff}\u{1f600}\r\n\0\"\\/"),
+            ("plain", "a"),
+        ];
+        s.settings.merge(pairs).unwrap();
+        let text = s.encode_ascii();
+        assert!(text.bytes().all(|b| (b' '..0x7f).contains(&b)), "{text}");
+        assert!(text.contains(r"\u00e9") && text.contains(r"\ud83d\ude00"));
+        assert_eq!(Snapshot::decode(text.as_bytes()).unwrap(), s);
+    }
+
+    #[test]
+    fn ids_keep_their_lane() {
+        for lane in [0, 1, 255] {
+            let id = SessionId::new(u128::MAX / 3, lane);
+            assert_eq!(id.lane(), lane);
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(id.0 << 8 >> 8, u128::MAX / 3 >> 8);
+        }
     }
 
     #[test]

@@ -122,6 +122,48 @@ pub enum GateReply {
     },
 }
 
+impl GateReply {
+    /// Sums up two gates' replies to one request.
+    ///
+    /// # Errors
+    /// [`GateError::OutcomeUnknown`] if they answer different questions.
+    pub fn add(self, other: Self) -> Result<Self, GateError> {
+        Ok(match (self, other) {
+            (GateReply::Sent(mut a), GateReply::Sent(b)) => {
+                a.add(b);
+                GateReply::Sent(a)
+            }
+            (GateReply::Number(a), GateReply::Number(b)) => GateReply::Number(a + b),
+            (GateReply::Presence(mut a), GateReply::Presence(b)) if a.len() == b.len() => {
+                for (sessions, more) in a.iter_mut().zip(b) {
+                    sessions.extend(more);
+                }
+                GateReply::Presence(a)
+            }
+            (GateReply::Members(mut a), GateReply::Members(b)) => {
+                a.extend(b);
+                GateReply::Members(a)
+            }
+            (
+                GateReply::Count {
+                    sessions,
+                    connections,
+                },
+                GateReply::Count {
+                    sessions: more_sessions,
+                    connections: more_connections,
+                },
+            ) => GateReply::Count {
+                sessions: sessions + more_sessions,
+                connections: connections + more_connections,
+            },
+            // Gates that answer one question in different ways: something was done, and
+            // what it was cannot be told.
+            _ => return Err(GateError::OutcomeUnknown),
+        })
+    }
+}
+
 /// How many sessions a send to many reached, by what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sent {
@@ -137,6 +179,9 @@ pub struct Sent {
     pub refused: u64,
     /// Sessions whose frame it does not fit.
     pub too_large: u64,
+    /// Gates of which no reply came: what they did is not known, and their sessions are not
+    /// in the other counts.
+    pub unknown: u64,
 }
 
 impl Sent {
@@ -153,6 +198,7 @@ impl Sent {
         self.full += other.full;
         self.refused += other.refused;
         self.too_large += other.too_large;
+        self.unknown += other.unknown;
     }
 }
 
@@ -196,6 +242,9 @@ pub enum GateError {
     /// The store did not do its part in time; see the operation for what holds then.
     #[error("the store failed: {0}")]
     Store(String),
+    /// The gate has too many requests under way. Nothing was done.
+    #[error("the gate is overloaded")]
+    Overloaded,
     /// No gate with that id can be reached. Nothing was done.
     #[error("the gate is unavailable")]
     Unavailable,

@@ -11,9 +11,9 @@ use tidegate_protocol::{ErrorCode, GateId, InstanceId, Name, SessionId, Snapshot
 use tokio::sync::watch;
 
 use super::{
-    Bus, BusError, Call, CallError, Endpoint, Event, EventTarget, GateEndpoint, GateError,
-    GateInfo, GateReply, GateRequest, InstanceInfo, MethodInfo, Policy, Registration, Responder,
-    SessionOp, SessionReply,
+    Bus, BusError, BusStats, Call, CallError, Endpoint, Event, EventTarget, GateEndpoint,
+    GateError, GateInfo, GateReply, GateRequest, InstanceInfo, MethodInfo, Policy, Registration,
+    Responder, SessionOp, SessionReply,
 };
 
 /// Connects gates and services of one process: the default, nothing to install.
@@ -45,6 +45,7 @@ struct Service {
     policy: Policy,
     wants_started: bool,
     wants_dormancy: bool,
+    wants_gates: bool,
     methods: HashMap<Name, MethodInfo>,
     instances: Vec<Instance>,
     /// Counts calls, to take the instances in turn.
@@ -224,8 +225,8 @@ impl Bus for LocalBus {
         }
     }
 
-    /// [`GateError::Unavailable`] where there is no gate. Where one of several fails,
-    /// its error is the result, though the others have done their part.
+    /// [`GateError::Unavailable`] where there is no gate. Where one of several fails, its error
+    /// is the result, though the others have done their part.
     fn every_gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
         let endpoints: SmallVec<[Arc<dyn GateEndpoint>; 2]> = {
             let registry = self.shared.registry.read();
@@ -246,13 +247,20 @@ impl Bus for LocalBus {
                         for reply in replies {
                             sum = Some(match sum {
                                 None => reply?,
-                                Some(sum) => add(sum, reply?)?,
+                                Some(sum) => GateReply::add(sum, reply?)?,
                             });
                         }
                         sum.ok_or(GateError::Unavailable)
                     })
                     .boxed()
             }
+        }
+    }
+
+    fn stats(&self) -> BusStats {
+        BusStats {
+            undelivered_events: self.undelivered_events(),
+            ..BusStats::default()
         }
     }
 }
@@ -334,6 +342,7 @@ impl Service {
             policy: info.policy,
             wants_started: info.wants_started,
             wants_dormancy: info.wants_dormancy,
+            wants_gates: info.wants_gates,
             methods,
             instances: Vec::new(),
             turn: AtomicUsize::new(0),
@@ -354,8 +363,8 @@ impl Service {
         if self.policy != other.policy {
             return Err("policy".into());
         }
-        if self.wants_started != other.wants_started || self.wants_dormancy != other.wants_dormancy
-        {
+        let wants = |s: &Self| (s.wants_started, s.wants_dormancy, s.wants_gates);
+        if wants(self) != wants(other) {
             return Err("which events it asks for".into());
         }
         if let Some(method) = other
@@ -390,41 +399,4 @@ impl Service {
             }
         }
     }
-}
-
-/// Sums up two gates' replies to one request.
-fn add(a: GateReply, b: GateReply) -> Result<GateReply, GateError> {
-    Ok(match (a, b) {
-        (GateReply::Sent(mut a), GateReply::Sent(b)) => {
-            a.add(b);
-            GateReply::Sent(a)
-        }
-        (GateReply::Number(a), GateReply::Number(b)) => GateReply::Number(a + b),
-        (GateReply::Presence(mut a), GateReply::Presence(b)) if a.len() == b.len() => {
-            for (sessions, more) in a.iter_mut().zip(b) {
-                sessions.extend(more);
-            }
-            GateReply::Presence(a)
-        }
-        (GateReply::Members(mut a), GateReply::Members(b)) => {
-            a.extend(b);
-            GateReply::Members(a)
-        }
-        (
-            GateReply::Count {
-                sessions,
-                connections,
-            },
-            GateReply::Count {
-                sessions: more_sessions,
-                connections: more_connections,
-            },
-        ) => GateReply::Count {
-            sessions: sessions + more_sessions,
-            connections: connections + more_connections,
-        },
-        // Gates that answer one question in different ways: something was done, and
-        // what it was cannot be told.
-        _ => return Err(GateError::OutcomeUnknown),
-    })
 }

@@ -17,9 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use thiserror::Error;
 use tidegate_protocol::{CloseReason, ErrorCode, GateId, InstanceId, Name, Snapshot};
+use tokio::runtime::Handle;
 
 pub mod gate;
 pub mod local;
@@ -80,8 +82,57 @@ pub trait Bus: Send + Sync + 'static {
         op: SessionOp,
     ) -> BoxFuture<'static, Result<SessionReply, GateError>>;
 
-    /// Puts `request` to every gate and sums up the replies.
+    /// Puts `request` to every gate and sums up the replies. Those of which no reply came
+    /// count in [`Sent::unknown`]; other requests fail then.
+    ///
+    /// Each gate is asked, for groups too: only who has been asked and has answered makes the
+    /// sum true, and a member that joined a moment ago is not missed.
     fn every_gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>>;
+
+    /// Prepares for the calls and events of the sessions born on shard `number` of `gate`
+    /// ([`SessionId::lane`](tidegate_protocol::SessionId::lane)), until the registration is dropped. Called once, on the shard's
+    /// runtime, before the gate is registered. A bus within the process needs none of it.
+    fn attach_shard(
+        &self,
+        gate: &GateId,
+        number: usize,
+    ) -> BoxFuture<'static, Result<Registration, BusError>> {
+        let _ = (gate, number);
+        ready(Ok(Registration::new(|| {}))).boxed()
+    }
+
+    /// How the bus is, and what it has counted since it began.
+    fn stats(&self) -> BusStats {
+        BusStats::default()
+    }
+}
+
+/// How a bus is, and what it has counted since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct BusStats {
+    /// It does not reach the others now: calls are answered
+    /// [`ErrorCode::UNAVAILABLE`], unless this process serves them.
+    pub down: bool,
+    /// Times that a connection to the others was lost.
+    pub disconnects: u64,
+    /// Calls handed to it whose answers are waited for now.
+    pub calls_in_flight: u64,
+    /// Answers that came late, twice or to no question: discarded.
+    pub late_answers: u64,
+    /// Messages that reached this process and were dropped for want of room. Whoever sent one
+    /// gets no answer, and knows that its outcome is unknown.
+    pub overflowed: u64,
+    /// Messages refused because they were not what the bus's specification says.
+    pub malformed: u64,
+    /// Requests refused because this process had too many under way.
+    pub overloaded: u64,
+    /// Things that this process wanted to do and the bus's permissions forbid.
+    pub forbidden: u64,
+    /// Events that no instance took.
+    pub undelivered_events: u64,
+    /// Events given up because the bus was down for too long.
+    pub lost_events: u64,
 }
 
 /// A service's instance as the bus sees it.
@@ -94,6 +145,12 @@ pub trait Endpoint: Send + Sync + 'static {
 
     /// Takes an event. Must not block.
     fn event(&self, session: Arc<Snapshot>, event: Event);
+
+    /// Takes the news that a gate died. Must not block. Only who asked
+    /// ([`InstanceInfo::wants_gates`]) gets it.
+    fn gate_gone(&self, gone: GateGone) {
+        let _ = gone;
+    }
 }
 
 /// A call to a method.
@@ -214,6 +271,8 @@ pub struct InstanceInfo {
     pub wants_started: bool,
     /// Whether it asks for [`Event::Dormant`] and [`Event::Resumed`].
     pub wants_dormancy: bool,
+    /// Whether it asks for [`GateGone`].
+    pub wants_gates: bool,
 }
 
 /// A gate, as registered.
@@ -225,6 +284,17 @@ pub struct GateInfo {
     pub version: String,
     /// Free pairs, for people and tools.
     pub metadata: BTreeMap<String, String>,
+}
+
+/// A gate died, and its sessions with it. No [`Event::Disconnected`] comes for them.
+///
+/// On the bus within one process no gate dies alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GateGone {
+    /// The gate. It may have come back since, without those sessions.
+    pub gate: GateId,
+    /// Which of the gates that have had this id.
+    pub incarnation: u64,
 }
 
 /// Which services get an event.
@@ -331,21 +401,53 @@ pub enum BusError {
     Unavailable(String),
 }
 
-/// Keeps a gate or an instance reachable; dropping it ends that.
+/// Keeps a gate, an instance or a shard reachable; dropping it ends that.
 #[must_use = "dropping a registration ends it"]
-pub struct Registration(Option<Box<dyn FnOnce() + Send + Sync>>);
+pub struct Registration(Option<End>);
+
+enum End {
+    AtOnce(Box<dyn FnOnce() + Send + Sync>),
+    InTime(
+        Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>,
+        Handle,
+    ),
+}
 
 impl Registration {
     /// A registration that runs `end` once when dropped.
     pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(end)))
+        Self(Some(End::AtOnce(Box::new(end))))
+    }
+
+    /// A registration whose end takes time: `end` runs once, to its end, where
+    /// [`end`](Self::end) waits for it, or as a task of this runtime when dropped.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn with_async_end<F: Future<Output = ()> + Send + 'static>(
+        end: impl FnOnce() -> F + Send + Sync + 'static,
+    ) -> Self {
+        let end = move || end().boxed();
+        Self(Some(End::InTime(Box::new(end), Handle::current())))
+    }
+
+    /// Ends it: when this is done nothing more comes in, and what had come in has been
+    /// handed over.
+    pub async fn end(mut self) {
+        match self.0.take() {
+            Some(End::AtOnce(end)) => end(),
+            Some(End::InTime(end, _)) => end().await,
+            None => {}
+        }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(end) = self.0.take() {
-            end();
+        match self.0.take() {
+            Some(End::AtOnce(end)) => end(),
+            Some(End::InTime(end, runtime)) => drop(runtime.spawn(end())),
+            None => {}
         }
     }
 }

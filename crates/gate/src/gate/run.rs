@@ -1,6 +1,7 @@
 //! How a gate runs and stops.
 
 use std::collections::HashSet;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -60,6 +61,8 @@ pub struct RunningGate {
     tasks: Vec<AbortHandle>,
     services: Vec<RunningService>,
     registration: Option<Registration>,
+    /// One for each shard.
+    lanes: Vec<Registration>,
     threads: Threads,
     /// For connections of listeners without limits of their own.
     limits: Limits,
@@ -120,6 +123,7 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         tasks: Vec::new(),
         services: Vec::new(),
         registration: None,
+        lanes: Vec::new(),
         threads,
         limits: builder.limits,
     };
@@ -129,6 +133,12 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
         metadata: Default::default(),
     };
     let inner = running.gate.0.clone();
+    for (number, shard) in inner.shards.iter().enumerate() {
+        let attached = shard.handle().spawn(bus.attach_shard(&inner.id, number));
+        running
+            .lanes
+            .push(attached.await.map_err(io::Error::other)??);
+    }
     running.registration = Some(bus.register_gate(info, rpc::endpoint(&inner)).await?);
     for service in builder.services {
         let service = service.register(bus.clone()).await?;
@@ -163,7 +173,7 @@ fn start_shards(
     shards: Option<usize>,
     home: &Handle,
     clock: &Arc<Clock>,
-) -> std::io::Result<(Arc<[Arc<Shard>]>, Threads)> {
+) -> io::Result<(Arc<[Arc<Shard>]>, Threads)> {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     match shards.unwrap_or_else(cores) {
         0 => Ok((
@@ -175,7 +185,7 @@ fn start_shards(
             let mut shards = Vec::new();
             for number in 0..n {
                 let (handle, stop, thread) = shard::spawn_thread(number)?;
-                shards.push(Shard::new(handle, clock.clone()));
+                shards.push(Shard::new(number, handle, clock.clone()));
                 threads.push((stop, thread));
             }
             Ok((shards.into(), threads))
@@ -355,7 +365,11 @@ impl RunningGate {
         let left = (began + timeout).saturating_duration_since(Instant::now());
         let services = self.services.drain(..).map(|s| s.stop_within(left));
         futures_util::future::join_all(services).await;
-        self.registration = None;
+        if let Some(registration) = self.registration.take() {
+            let left = (began + timeout).saturating_duration_since(Instant::now());
+            // Late, it goes on by itself as long as the runtime does.
+            let _ = tokio::time::timeout(left, registration.end()).await;
+        }
         tracing::info!(took = ?began.elapsed(), "stopped");
     }
 

@@ -284,6 +284,7 @@ impl Service {
                 policy: self.policy,
                 wants_started: events.started.is_some(),
                 wants_dormancy: events.dormant.is_some() || events.resumed.is_some(),
+                wants_gates: false,
             },
             methods,
             by_name,

@@ -57,10 +57,16 @@ impl RunningService {
     /// the rest, whose callers are told that the outcome is unknown. Answers how many
     /// were cut off.
     pub async fn stop_within(mut self, deadline: Duration) -> usize {
-        drop(self.registration.take());
+        let registration = self.registration.take();
         let under_way = &self.inner.under_way;
+        let drained = async {
+            if let Some(registration) = registration {
+                registration.end().await;
+            }
+            under_way.finished().await;
+        };
         // Whether it timed out is what the count says.
-        let _ = timeout(deadline, under_way.finished()).await;
+        let _ = timeout(deadline, drained).await;
         let left = self.cut_off();
         let _ = timeout(CUT_DEADLINE, under_way.finished()).await;
         left

@@ -145,7 +145,7 @@ impl Setup {
                 return Box::pin(self.refuse(io, reason)).await;
             }
         };
-        let id = SessionId(rand::random());
+        let id = SessionId::new(rand::random(), self.at.shard.number);
         let identity = Box::pin(self.authenticate(id, certificates(&io), request, &first));
         let identity = match timeout_at(deadline, identity).await {
             Ok(Ok(identity)) => identity,
