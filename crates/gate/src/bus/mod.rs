@@ -101,7 +101,7 @@ pub trait Bus: Send + Sync + 'static {
         ready(Ok(Registration::new(|| {}))).boxed()
     }
 
-    /// How the bus is, and what it has counted since it began.
+    /// How the bus is, and what it has counted since it began: a metric for each.
     fn stats(&self) -> BusStats {
         BusStats::default()
     }
@@ -109,7 +109,6 @@ pub trait Bus: Send + Sync + 'static {
 
 /// How a bus is, and what it has counted since it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub struct BusStats {
     /// It does not reach the others now: calls are answered
     /// [`ErrorCode::UNAVAILABLE`], unless this process serves them.

@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::bus::gate::Sent;
-use crate::bus::{Bus, Connected, GateEndpoint, GateError, GateRequest, SessionOp, SessionReply};
+use crate::bus::{
+    Bus, BusStats, Connected, GateEndpoint, GateError, GateRequest, SessionOp, SessionReply,
+};
 use crate::busy::Parting;
 use crate::clock::Clock;
 use crate::dormant::Dormant;
@@ -157,6 +159,12 @@ impl Gate {
     /// Whether it takes clients: listeners are open and it is not stopping.
     pub fn is_ready(&self) -> bool {
         self.0.ready.load(Ordering::Acquire)
+    }
+
+    /// How the bus is, and what it has counted. While it is down this gate serves what its
+    /// own process serves, and answers "unavailable" for the rest.
+    pub fn bus_stats(&self) -> BusStats {
+        self.0.bus.stats()
     }
 
     /// How long the shard that is most behind has not come round to its tasks. Some

@@ -141,6 +141,26 @@ metrics! {
         "Operations of the store";
     STORE_SECONDS = Histogram "tidegate_store_operation_duration_seconds" ["operation"]
         "How long operations of the store took";
+    BUS_UP = Gauge "tidegate_bus_up" []
+        "1 while the bus reaches the other gates and services, else 0";
+    BUS_DISCONNECTS = Counter "tidegate_bus_disconnects_total" []
+        "Times that a connection to the bus was lost";
+    BUS_CALLS = Gauge "tidegate_bus_calls_in_flight" []
+        "Calls handed to the bus, by clients and services of this process, whose answers have not come";
+    BUS_LATE = Counter "tidegate_bus_late_answers_total" []
+        "Answers from the bus that came late, twice or to no question, and were discarded";
+    BUS_OVERFLOWED = Counter "tidegate_bus_overflowed_messages_total" []
+        "Messages from the bus that were dropped for want of room (a slow consumer); who sent one gets no answer";
+    BUS_OVERLOADED = Counter "tidegate_bus_overloaded_requests_total" []
+        "Requests from the bus that were refused because too many were under way";
+    BUS_MALFORMED = Counter "tidegate_bus_malformed_messages_total" []
+        "Messages from the bus that were refused because of what they hold";
+    BUS_FORBIDDEN = Counter "tidegate_bus_forbidden_total" []
+        "Things that the bus's permissions did not allow";
+    BUS_UNDELIVERED_EVENTS = Counter "tidegate_bus_undelivered_events_total" []
+        "Events about sessions that no instance took";
+    BUS_LOST_EVENTS = Counter "tidegate_bus_lost_events_total" []
+        "Events about sessions that were given up because the bus was down for too long";
     HOOK_PANICS = Counter "tidegate_hook_panics_total" []
         "Panics caught in hooks";
 

@@ -46,6 +46,7 @@ pub fn render(gate: &Gate) -> String {
     certificates(&mut page, gate);
     limits(&mut page, gate);
     store(&mut page, gate);
+    bus(&mut page, gate);
     process::write(&mut page);
     page.into_text()
 }
@@ -181,5 +182,23 @@ fn store(page: &mut Page, gate: &Gate) {
             page.number(&the::STORE_OPERATIONS, &labels, count as f64);
         }
         page.times(&the::STORE_SECONDS, &[operation.label()], &counts.times);
+    }
+}
+
+fn bus(page: &mut Page, gate: &Gate) {
+    let stats = gate.bus_stats();
+    for (metric, value) in [
+        (&the::BUS_UP, u64::from(!stats.down)),
+        (&the::BUS_DISCONNECTS, stats.disconnects),
+        (&the::BUS_CALLS, stats.calls_in_flight),
+        (&the::BUS_LATE, stats.late_answers),
+        (&the::BUS_OVERFLOWED, stats.overflowed),
+        (&the::BUS_OVERLOADED, stats.overloaded),
+        (&the::BUS_MALFORMED, stats.malformed),
+        (&the::BUS_FORBIDDEN, stats.forbidden),
+        (&the::BUS_UNDELIVERED_EVENTS, stats.undelivered_events),
+        (&the::BUS_LOST_EVENTS, stats.lost_events),
+    ] {
+        page.number(metric, &[], value as f64);
     }
 }
