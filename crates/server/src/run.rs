@@ -131,16 +131,7 @@ pub(crate) async fn until_signal<T>(
     let beside = started(&gate, admin.as_ref().map(|(server, _)| server.address()))?;
     tracing::info!(gate = %gate.gate().id(), "ready");
     let manager = Manager::ready(gate.gate());
-    let by = signals.next().await;
-    tracing::info!(
-        signal = by,
-        "told to stop; a second signal ends the process at once"
-    );
-    tokio::spawn(async move {
-        let by = signals.next().await;
-        tracing::warn!(signal = by, "stop cut short");
-        process::exit(1);
-    });
+    signals.told_to_stop().await;
     let limits = gate.gate().limits();
     let deadline = limits.drain_wait.unwrap_or_default() + limits.shutdown_timeout + OVERTIME;
     if let Some(manager) = &manager {
@@ -170,17 +161,42 @@ pub(crate) fn bind_http(what: &'static str, address: &str) -> Result<Bound, RunE
 }
 
 /// SIGTERM and SIGINT.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
+    }
+
+    /// What `work` gives; none where a signal comes first.
+    pub(crate) async fn unless_told<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            by = self.next() => {
+                tracing::info!(signal = by, "told to stop while starting");
+                None
+            }
+        }
+    }
+
+    /// Completes at a signal. A second one then ends the process at once.
+    pub(crate) async fn told_to_stop(mut self) {
+        let by = self.next().await;
+        tracing::info!(
+            signal = by,
+            "told to stop; a second signal ends the process at once"
+        );
+        tokio::spawn(async move {
+            let by = self.next().await;
+            tracing::warn!(signal = by, "stop cut short");
+            process::exit(1);
+        });
     }
 
     async fn next(&mut self) -> &'static str {

@@ -327,3 +327,15 @@ pub(crate) fn has_listener(config: &Config) -> Result<(), Problem> {
         false => Ok(()),
     }
 }
+
+/// A service in a process of its own needs a bus that others are on.
+pub(crate) fn has_bus(config: &Config) -> Result<(), Problem> {
+    match config.bus {
+        BusKind::Nats => Ok(()),
+        BusKind::Local => Err(Problem::new(
+            &Origin::Default,
+            &KeyPath::new(),
+            "no bus that gates are on: give --nats, or bus = \"nats\" in a file with --config",
+        )),
+    }
+}

@@ -15,6 +15,18 @@ pub(super) fn check(config: &Config, problems: &mut Problems<'_>) {
     );
     if let Some(nats) = &config.nats {
         credentials(nats, &at, problems);
+        let lease = nats.lease;
+        problems.must(
+            lease.0.subsec_nanos() == 0,
+            &at.key("lease"),
+            &format!("found \"{lease}\", expected whole seconds"),
+        );
+        let replicas = nats.replicas;
+        problems.must(
+            !replicas.is_multiple_of(2),
+            &at.key("replicas"),
+            &format!("found {replicas}, expected 1, 3 or 5"),
+        );
         tls(nats, &at, problems);
     }
 }

@@ -2,15 +2,21 @@
 
 use clap::ValueEnum;
 
-use super::limits::{LONGEST, SHORTEST};
+use super::limits::SHORTEST;
 use crate::config::key::section;
 use crate::config::value::OneOrMore;
 use crate::config::value::choice::choices;
 use crate::config::value::file::FilePath;
 use crate::config::value::server::BusServer;
-use crate::config::value::text::{Name, SubjectPrefix, Text};
+use crate::config::value::text::{Id, SubjectPrefix, Text};
 use crate::config::value::time::{OrOff, Time};
 use crate::secret::Secret;
+
+/// Longest time, in milliseconds.
+const HOUR: u64 = 3_600_000;
+
+/// What can be counted in a subject.
+const MOST: u64 = 1 << 24;
 
 section! {
     /// NATS: how it is reached, and who this gate or service is there. At most one kind of
@@ -26,13 +32,13 @@ section! {
         /// The user's password.
         password: Option<Secret> = None => range(1, 1024),
 
-        /// A file that holds the user's password.
+        /// A file that holds the user's password. Read at each connect.
         password_file: Option<FilePath> = None => example("\"nats-password\""),
 
         /// A token.
         token: Option<Secret> = None => range(1, 1024),
 
-        /// A file that holds the token.
+        /// A file that holds the token. Read at each connect.
         token_file: Option<FilePath> = None => example("\"nats-token\""),
 
         /// A file that holds the seed of an NKey user. Read at each connect.
@@ -45,29 +51,44 @@ section! {
         /// another prefix are another system.
         prefix: SubjectPrefix = SubjectPrefix::tidegate(),
 
-        /// The connection's name in what NATS servers tell of their clients.
-        name: Option<Name> = None => unset("that of the gate or service").example("\"gate-1\""),
+        /// Who this process is to NATS and its tools. Answers arrive under
+        /// `PREFIX.inbox.NAME`, which is what its permissions must let it subscribe to.
+        name: Option<Id> = None => unset("the gate's id, or the service's name").example("\"gate-1\""),
 
-        /// How long the start waits for NATS. Where it is off, a gate that cannot reach NATS
-        /// does not start.
-        wait: OrOff<Time> = OrOff::Off => range(SHORTEST, LONGEST).example("\"30s\""),
+        /// How long the start waits for NATS. Where it is off, what cannot reach NATS does not
+        /// start.
+        wait: OrOff<Time> = OrOff::Off => range(SHORTEST, HOUR).example("\"30s\""),
 
         /// How long connecting to one server may take.
-        connect_timeout: Time = Time::secs(2) => range(SHORTEST, 60_000),
+        connect_timeout: Time = Time::secs(2) => range(SHORTEST, HOUR),
 
-        /// How long another gate may take to answer.
-        ask_timeout: Time = Time::secs(5) => range(SHORTEST, 60_000),
+        /// How long another gate, or NATS itself, may take to answer.
+        ask_timeout: Time = Time::secs(5) => range(SHORTEST, HOUR),
 
-        /// How long an answer to a call is waited for at the most, whatever limits.call_timeout
-        /// of a listener says.
-        call_timeout: Time = Time::secs(30) => range(SHORTEST, 3_600_000),
+        /// How long the answer of a service is waited for at the most; what clients see is the
+        /// `call_timeout` of their listener.
+        call_timeout: Time = Time::secs(30) => range(SHORTEST, HOUR),
 
-        /// How long a gate that is no longer heard of counts as alive. The same on all gates.
-        lease: Time = Time::secs(10) => range(4_000, 300_000),
+        /// After how long a gate that is no longer heard of counts as dead, in whole seconds.
+        /// The same on all gates.
+        lease: Time = Time::secs(10) => range(2_000, HOUR),
 
-        /// On how many servers of the cluster the records of gates and users are kept. The same
-        /// on all gates.
+        /// On how many servers of a cluster the records of gates and users are kept: 1, 3 or 5.
+        /// The same on all gates.
         replicas: usize = 1 => range(1, 5),
+
+        /// Calls that wait for an answer, for each shard. More are refused.
+        in_flight: usize = 65_536 => range(1, MOST),
+
+        /// Messages that wait to be written, for each shard. More are refused.
+        outbound: usize = 8_192 => range(1, MOST),
+
+        /// Messages that wait to be read, for each subscription. More are lost, which is
+        /// counted, and whoever sent one is not told that it arrived.
+        inbound: usize = 262_144 => range(1, MOST),
+
+        /// Events for services that are kept while NATS cannot be reached.
+        events: usize = 10_000 => range(1, MOST),
 
         /// TLS, which is spoken always then. Without this table it is with a server whose URL
         /// begins with tls://, or that demands it.

@@ -53,14 +53,20 @@ nats.prefix | "a..b" | found "a..b", expected 1 to 3 parts
 nats.prefix | "a.*" | found "a.*", expected 1 to 3 parts
 nats.prefix | "a b" | found "a b", expected 1 to 3 parts
 nats.prefix | "a\n" | expected 1 to 3 parts
-nats.name | "" | found "", expected a name
+nats.name | "a.b" | found "a.b", expected 1 to 64 of A-Z a-z 0-9 _ -
 nats.wait | true | found true, expected "off" or a time
 nats.wait | "0s" | found "0s", expected "off" or a time from 100ms
-nats.connect_timeout | "2m" | found "2m", expected a time from 100ms to 1m
+nats.connect_timeout | "2h" | found "2h", expected a time from 100ms to 1h
 nats.ask_timeout | 5 | found 5, expected a time
 nats.call_timeout | "1d" | found "1d", expected a time from 100ms to 1h
-nats.lease | "1s" | found "1s", expected a time from 4s to 5m
+nats.lease | "1s" | found "1s", expected a time from 2s to 1h
+nats.lease | "2500ms" | found "2500ms", expected whole seconds
 nats.replicas | 0 | found 0, expected a whole number from 1 to 5
+nats.replicas | 2 | found 2, expected 1, 3 or 5
+nats.in_flight | 0 | found 0, expected a whole number from 1 to 16777216
+nats.outbound | "many" | found "many", expected a whole number
+nats.inbound | 16777217 | found 16777217, expected a whole number
+nats.events | -1 | found -1, expected a whole number
 nats.tls | true | found true or false, expected a table: [tls]
 nats.tls.ca | 1 | found 1, expected a path
 nats.tls.cert | "" | found "", expected a path
