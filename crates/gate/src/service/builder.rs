@@ -38,6 +38,7 @@ pub struct Service {
     on_rebound: Option<Box<dyn AnyHandler>>,
     on_dormant: Option<Box<dyn AnyHandler>>,
     on_resumed: Option<Box<dyn AnyHandler>>,
+    on_gate_gone: Option<Box<dyn AnyHandler>>,
     states: States,
     mistake: Option<BuildError>,
 }
@@ -66,6 +67,7 @@ impl Service {
             on_rebound: None,
             on_dormant: None,
             on_resumed: None,
+            on_gate_gone: None,
             states: States::default(),
             mistake: None,
         }
@@ -194,6 +196,15 @@ impl Service {
         self
     }
 
+    /// Runs when a gate has died ([`GateGone`](crate::bus::GateGone)): its sessions are no
+    /// more, and [`on_disconnect`](Self::on_disconnect) does not come for them. One instance
+    /// of the service is told.
+    #[must_use]
+    pub fn on_gate_gone<Args: 'static>(mut self, handler: impl Handler<Args>) -> Self {
+        self.on_gate_gone = Some(erase(handler));
+        self
+    }
+
     /// Binds a session to the instance that gave its first answer.
     #[must_use]
     pub fn sticky(mut self) -> Self {
@@ -272,6 +283,7 @@ impl Service {
             rebound: add("on_rebound", Place::Rebound, self.on_rebound)?,
             dormant: add("on_dormant", Place::Other, self.on_dormant)?,
             resumed: add("on_resumed", Place::Other, self.on_resumed)?,
+            gate_gone: add("on_gate_gone", Place::Gate, self.on_gate_gone)?,
         };
         Ok(BuiltService {
             info: InstanceInfo {
@@ -284,7 +296,7 @@ impl Service {
                 policy: self.policy,
                 wants_started: events.started.is_some(),
                 wants_dormancy: events.dormant.is_some() || events.resumed.is_some(),
-                wants_gates: false,
+                wants_gates: events.gate_gone.is_some(),
             },
             methods,
             by_name,
@@ -313,6 +325,7 @@ enum Place {
     Other,
     Disconnect,
     Rebound,
+    Gate,
 }
 
 /// Whether what the handler's arguments need is there.
@@ -334,6 +347,8 @@ fn check(
             Need::Body => (place == Place::Method, "a body"),
             Need::Ended => (place == Place::Disconnect, "the end of a session"),
             Need::Previous => (place == Place::Rebound, "the previous instance"),
+            Need::GateGone => (place == Place::Gate, "a gate that died"),
+            Need::Session => (place != Place::Gate, "a session"),
         };
         if !fits {
             let method = method.clone();

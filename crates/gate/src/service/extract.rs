@@ -11,7 +11,7 @@ use super::clients::Clients;
 use super::runtime::{Incoming, Inner, Method};
 use super::services::Services;
 use super::session::Session;
-use crate::bus::{Bus, CallError, Caller, Ended, Event};
+use crate::bus::{Bus, CallError, Caller, Ended, Event, GateGone};
 
 /// Longest text of serde's in an error answer, in bytes.
 const MAX_DETAIL: usize = 200;
@@ -20,8 +20,9 @@ const MAX_DETAIL: usize = 200;
 ///
 /// The kit's own: [`Session`], `Option<Session>`, [`Bytes`], [`String`] (the body as
 /// text), [`Json`], [`State`], [`Clients`], [`Services`], [`CallInfo`]; for
-/// `on_disconnect` [`Ended`], for `on_rebound` [`Previous`]. Write your own for what
-/// several methods take from their calls in the same way:
+/// `on_disconnect` [`Ended`], for `on_rebound` [`Previous`], for `on_gate_gone`
+/// [`GateGone`]. Write your own for what several methods take from their calls in the same
+/// way:
 ///
 /// ```
 /// # use tidegate::bus::CallError;
@@ -39,7 +40,7 @@ const MAX_DETAIL: usize = 200;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's argument",
     note = "arguments are Session, Option<Session>, Bytes, String, Json<T>, State<S>, Clients, \
-            Services, CallInfo, Ended, Previous, or a type of yours that implements FromCall"
+            Services, CallInfo, Ended, Previous, GateGone, or a type of yours that implements FromCall"
 )]
 pub trait FromCall: Sized {
     /// Takes the argument. An error is the call's answer; the handler does not run.
@@ -70,7 +71,7 @@ impl<'a> CallContext<'a> {
         &self.service.info.instance
     }
 
-    /// The method; for events `on_started`, `on_disconnect` or `on_rebound`.
+    /// The method; for events `on_started`, `on_disconnect` and so on.
     pub fn method(&self) -> &'a Name {
         &self.method.name
     }
@@ -103,6 +104,11 @@ impl<'a> CallContext<'a> {
     /// What happened, where this is no call.
     pub fn event(&self) -> Option<&'a Event> {
         self.incoming.event.as_ref()
+    }
+
+    /// The gate that died, where that is what happened.
+    pub fn gate_gone(&self) -> Option<&'a GateGone> {
+        self.incoming.gate_gone.as_ref()
     }
 
     /// The bus that the service is registered on.
@@ -154,6 +160,10 @@ pub(super) enum Need {
     Ended,
     /// An instance that is gone.
     Previous,
+    /// A gate that is gone.
+    GateGone,
+    /// A session: where there can be none, the handler could never run.
+    Session,
 }
 
 impl Requirements {
@@ -177,6 +187,10 @@ impl FromCall for Session {
                 "the method was called without a session",
             )
         })
+    }
+
+    fn requires(needs: &mut Requirements) {
+        needs.0.push(Need::Session);
     }
 }
 
@@ -268,7 +282,7 @@ impl FromCall for Services {
 pub struct CallInfo {
     /// The service.
     pub service: Name,
-    /// Its method; for events `on_started`, `on_disconnect` or `on_rebound`.
+    /// Its method; for events `on_started`, `on_disconnect` and so on.
     pub method: Name,
     /// The instance that serves the call.
     pub instance: InstanceId,
@@ -323,5 +337,17 @@ impl FromCall for Previous {
 
     fn requires(needs: &mut Requirements) {
         needs.0.push(Need::Previous);
+    }
+}
+
+impl FromCall for GateGone {
+    fn from_call(call: &CallContext<'_>) -> Result<Self, CallError> {
+        call.gate_gone()
+            .cloned()
+            .ok_or_else(|| CallError::from(ErrorCode::INTERNAL))
+    }
+
+    fn requires(needs: &mut Requirements) {
+        needs.0.push(Need::GateGone);
     }
 }

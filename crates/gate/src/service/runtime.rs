@@ -21,7 +21,8 @@ use super::extract::{CallContext, States};
 use super::handler::{AnyHandler, Outcome};
 use super::lanes::{Lanes, Queued};
 use crate::bus::{
-    Answer, Bus, Call, CallError, Caller, Endpoint, Event, InstanceInfo, MethodKind, Responder,
+    Answer, Bus, Call, CallError, Caller, Endpoint, Event, GateGone, InstanceInfo, MethodKind,
+    Responder,
 };
 use crate::watch::poll_watched;
 
@@ -67,6 +68,7 @@ pub(super) struct EventHandlers {
     pub(super) rebound: Option<usize>,
     pub(super) dormant: Option<usize>,
     pub(super) resumed: Option<usize>,
+    pub(super) gate_gone: Option<usize>,
 }
 
 /// A call or an event from its arrival to its end. Dropped early it answers that the
@@ -90,6 +92,8 @@ pub(super) struct Incoming {
     pub(super) span_id: u64,
     /// What happened, where this is no call.
     pub(super) event: Option<Event>,
+    /// Which gate died, where that is what this tells.
+    pub(super) gate_gone: Option<GateGone>,
 }
 
 enum First {
@@ -130,6 +134,7 @@ impl Endpoint for Kit {
                 wants_answer: call.wants_answer,
                 span_id: call.span_id,
                 event: None,
+                gate_gone: None,
             },
             responder: Some(responder),
             ticket: None,
@@ -153,21 +158,41 @@ impl Endpoint for Kit {
             return;
         };
         let id = session.id;
-        let job = Job {
+        let job = Job::of_event(method, Some(session), Some(event), None);
+        // A session has few events, and none may be lost because its packets are many.
+        self.0.run_in_lane(job, id, usize::MAX);
+    }
+
+    fn gate_gone(&self, gone: GateGone) {
+        let handler = self.0.events.gate_gone;
+        if let (Some(method), false) = (handler, self.0.under_way.is_cut()) {
+            self.0
+                .run(Job::of_event(method, None, None, Some(gone)), None);
+        }
+    }
+}
+
+impl Job {
+    fn of_event(
+        method: usize,
+        session: Option<Arc<Snapshot>>,
+        event: Option<Event>,
+        gate_gone: Option<GateGone>,
+    ) -> Self {
+        Self {
             incoming: Incoming {
                 method,
                 caller: Caller::Internal,
-                session: Some(session),
+                session,
                 body: Bytes::new(),
                 wants_answer: false,
                 span_id: 0,
-                event: Some(event),
+                event,
+                gate_gone,
             },
             responder: None,
             ticket: None,
-        };
-        // A session has few events, and none may be lost because its packets are many.
-        self.0.run_in_lane(job, id, usize::MAX);
+        }
     }
 }
 

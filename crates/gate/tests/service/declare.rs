@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use tidegate::bus::OpenTo::{Bound, Guests, Internal};
 use tidegate::bus::local::LocalBus;
 use tidegate::bus::*;
 use tidegate::service::*;
-use tidegate_protocol::{ErrorCode, InstanceId, UserId};
+use tidegate_protocol::{ErrorCode, GateId, InstanceId, SessionId, Snapshot, UserId};
 use tokio::sync::mpsc;
 
 use crate::support::*;
@@ -174,6 +176,8 @@ async fn mistakes_show_when_built() {
     async fn with_state(_: State<UserId>) {}
     async fn ended(_: Ended) {}
     async fn previous(_: Previous) {}
+    async fn gone(_: GateGone) {}
+    async fn of_session(_: Session) {}
     let error = |s: Service| s.build().expect_err("built").to_string();
     let s = || Service::new("s");
     assert!(error(Service::new("a.b")).starts_with("a service or method name"));
@@ -196,6 +200,11 @@ async fn mistakes_show_when_built() {
     assert!(error(s().on_started(body)).starts_with("on_started takes a body"));
     assert!(error(s().request("a", ended)).starts_with("a takes the end of a session"));
     assert!(error(s().on_disconnect(previous)).contains("previous instance"));
+    assert!(error(s().on_disconnect(gone)).contains("a gate that died"));
+    assert_eq!(
+        error(s().on_gate_gone(of_session)),
+        "on_gate_gone takes a session, which there is none of here"
+    );
     assert!(
         s().on_disconnect(ended)
             .on_rebound(previous)
@@ -231,4 +240,82 @@ async fn the_other_events_and_their_errors() {
     assert_eq!(seen.try_recv().unwrap(), "started");
     assert_eq!(seen.try_recv().unwrap(), "from old");
     assert!(seen.try_recv().is_err());
+}
+
+/// A bus that keeps what is registered on it, to speak to it as another bus would.
+#[derive(Default)]
+struct Keep(parking_lot::Mutex<Option<Arc<dyn Endpoint>>>);
+
+impl Bus for Keep {
+    fn register(
+        &self,
+        info: InstanceInfo,
+        endpoint: Arc<dyn Endpoint>,
+    ) -> BoxFuture<'static, Result<Registration, BusError>> {
+        assert!(info.wants_gates);
+        *self.0.lock() = Some(endpoint);
+        ready(Ok(Registration::new(|| {}))).boxed()
+    }
+    fn call(&self, _: Call<'_>, _: Responder) {}
+    fn event(&self, _: EventTarget<'_>, _: Arc<Snapshot>, _: Event) {}
+    fn policy(&self, _: &str) -> Policy {
+        Policy::default()
+    }
+    fn instances(&self, _: &str) -> BoxFuture<'static, Result<Vec<InstanceInfo>, BusError>> {
+        unimplemented!()
+    }
+    fn instance_up(&self, _: &str, _: &InstanceId) -> BoxFuture<'static, ()> {
+        unimplemented!()
+    }
+    fn register_gate(
+        &self,
+        _: GateInfo,
+        _: Arc<dyn GateEndpoint>,
+    ) -> BoxFuture<'static, Result<Registration, BusError>> {
+        unimplemented!()
+    }
+    fn gates(&self) -> BoxFuture<'static, Result<Vec<GateInfo>, BusError>> {
+        unimplemented!()
+    }
+    fn session(
+        &self,
+        _: &GateId,
+        _: SessionId,
+        _: SessionOp,
+    ) -> BoxFuture<'static, Result<SessionReply, GateError>> {
+        unimplemented!()
+    }
+    fn every_gate(&self, _: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
+        unimplemented!()
+    }
+}
+
+#[tokio::test]
+async fn a_gate_that_died() {
+    let (tx, mut seen) = mpsc::unbounded_channel::<GateGone>();
+    type Seen = State<mpsc::UnboundedSender<GateGone>>;
+    let bus = Arc::new(Keep::default());
+    let running = Service::new("s")
+        .on_gate_gone(
+            async |gone: GateGone, s: Option<Session>, State(tx): Seen| {
+                assert!(s.is_none());
+                tokio::task::yield_now().await;
+                tx.send(gone).unwrap();
+            },
+        )
+        .state(tx)
+        .register(bus.clone())
+        .await
+        .unwrap();
+    let gone = GateGone {
+        gate: GateId::new("gate-1").unwrap(),
+        incarnation: 7,
+    };
+    let endpoint = bus.0.lock().clone().unwrap();
+    endpoint.gate_gone(gone.clone());
+    assert_eq!(running.under_way(), 1);
+    assert_eq!(running.stop().await, 0, "it is waited for");
+    assert_eq!(seen.try_recv().unwrap(), gone);
+    endpoint.gate_gone(gone);
+    assert!(seen.try_recv().is_err(), "none after the stop");
 }
