@@ -1,5 +1,6 @@
 //! Starts the servers that Tidegate's tests need, and makes them and the network fail: NATS (one
-//! or a cluster of three), Redis, a [`Proxy`] that holds, delays and cuts, certificates, and any
+//! or a cluster of three), Redis, a [`Proxy`] that holds, delays and cuts,
+//! [`Site`]s that can be cut off, certificates, and any
 //! [`Process`] with its output kept.
 //!
 //! Everything here is for tests: what goes wrong is a panic that says what and where. What was
@@ -16,6 +17,7 @@ mod port;
 mod process;
 mod proxy;
 mod redis;
+mod site;
 mod tool;
 
 pub use certificates::Certificates;
@@ -26,4 +28,5 @@ pub use port::Port;
 pub use process::{Process, eventually};
 pub use proxy::Proxy;
 pub use redis::{RedisOptions, RedisServer};
+pub use site::{Site, with_namespaces};
 pub use tool::{tool, workspace};

@@ -68,7 +68,7 @@ impl NatsOptions {
         let dir = TempDir::new();
         let mut config = format!(
             "server_name: {name}\nlisten: {:?}\nhttp: {:?}\nwrite_deadline: \"2s\"\n{}\n{}\n",
-            client.address().to_string(),
+            client.listen().to_string(),
             monitor.address().to_string(),
             self.config,
             cluster.unwrap_or_default(),

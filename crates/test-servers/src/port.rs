@@ -43,6 +43,14 @@ impl Port {
         self.number
     }
 
+    /// Where to listen: `127.0.0.1`, or in namespaces of a test's own everywhere.
+    pub fn listen(&self) -> SocketAddr {
+        match crate::site::inside() {
+            true => (Ipv4Addr::UNSPECIFIED, self.number).into(),
+            false => self.address(),
+        }
+    }
+
     /// `127.0.0.1` and its number.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.number).into()

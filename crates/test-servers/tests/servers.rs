@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use tidegate_test_servers::{Certificates, NatsCluster, NatsServer, Proxy, RedisServer};
+use tidegate_test_servers::{
+    Certificates, NatsCluster, NatsServer, Process, Proxy, RedisServer, Site, with_namespaces,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -106,4 +108,35 @@ async fn a_proxy_holds_and_cuts() {
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
     assert_eq!(client.read(&mut byte).await.unwrap_or(0), 0);
     assert_eq!(proxy.connections(), 2);
+}
+
+/// A program at the site prints a byte as it gets it from us.
+#[tokio::test]
+async fn a_site_is_cut_off() {
+    if !with_namespaces("a_site_is_cut_off") {
+        return;
+    }
+    let mut site = Site::new().await;
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let mut address = listener.local_addr().unwrap();
+    address.set_ip([127, 0, 0, 1].into());
+    let way = site.way_to(address);
+    let mut command = site.command("bash");
+    let script = format!(
+        "exec 3<>/dev/tcp/{}/{}; while read -r -u 3 line; do echo \"got $line\"; done",
+        way.ip(),
+        way.port()
+    );
+    command.args(["-c", &script]);
+    let mut there = Process::start("there", command);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(b"1\n").await.unwrap();
+    there.line_with("got 1").await;
+    site.cut();
+    stream.write_all(b"2\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!there.output().contains("got 2"));
+    site.mend();
+    there.line_with("got 2").await;
+    assert!(there.is_running());
 }

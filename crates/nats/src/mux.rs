@@ -1,0 +1,448 @@
+//! Replies: a lane asks many questions over one connection, and knows each answer by the
+//! last token of the subject it comes on.
+//!
+//! The token is a slot's place and generation. A slot is used again, its generation is not:
+//! an answer that comes late or twice finds another generation, and is discarded.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use parking_lot::Mutex;
+use thiserror::Error;
+use tidegate::bus::BusError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{self, JoinHandle};
+use tokio::time;
+
+use crate::counters::Counters;
+use crate::link::{Link, LinkState, NotSent};
+use crate::options::MAX_IN_FLIGHT;
+
+/// Deadlines are kept in these.
+const TICK: Duration = Duration::from_millis(100);
+/// Replies to one question that may wait to be read.
+const GATHERED: usize = 4_096;
+/// Replies taken in one go.
+const BATCH: usize = 64;
+/// Digits of a token.
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+const PLACE_BITS: u32 = MAX_IN_FLIGHT.trailing_zeros();
+
+/// One connection to NATS, with the questions asked over it.
+pub(crate) struct Lane {
+    pub(crate) link: Link,
+    mux: Arc<Mux>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.mux.fail_all(u64::MAX);
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum AskError {
+    /// NATS cannot be reached. Nothing was sent.
+    #[error("NATS cannot be reached")]
+    Unavailable,
+    /// Nobody listens. Nothing was delivered.
+    #[error("nobody is there to answer")]
+    NoResponders,
+    /// The connection was lost, or the time ran out, before an answer came.
+    #[error("the outcome is unknown")]
+    OutcomeUnknown,
+    /// Too many questions are open, or too much waits to be sent. Nothing was sent.
+    #[error("overloaded")]
+    Overloaded,
+    /// The message is larger than the server takes. Nothing was sent.
+    #[error("the message is too large")]
+    TooLarge,
+}
+
+impl From<NotSent> for AskError {
+    fn from(not_sent: NotSent) -> Self {
+        match not_sent {
+            NotSent::Down | NotSent::Subject => Self::Unavailable,
+            NotSent::Full => Self::Overloaded,
+            NotSent::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+/// What waits in a slot.
+pub(crate) enum Waiting {
+    Ask(oneshot::Sender<Result<Message, AskError>>),
+    /// Takes many answers.
+    Gather(mpsc::Sender<Result<Message, AskError>>),
+}
+
+impl Waiting {
+    fn take(self, reply: Result<Message, AskError>) {
+        match self {
+            // Who no longer waits discards it.
+            Self::Ask(to) => drop(to.send(reply)),
+            Self::Gather(to) => drop(to.try_send(reply)),
+        }
+    }
+}
+
+struct Mux {
+    slots: Mutex<Slots>,
+    most: usize,
+    /// Of a reply's subject, all but the token.
+    prefix: Box<str>,
+    /// In ticks, since the lane began.
+    now: AtomicU32,
+    counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// No slot's deadline is before this tick.
+    next: u32,
+}
+
+struct Slot {
+    generation: u32,
+    deadline: u32,
+    epoch: u64,
+    waiting: Option<Waiting>,
+}
+
+/// Where a question waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token {
+    place: u32,
+    generation: u32,
+}
+
+impl Lane {
+    /// Makes a lane of a connection; served by the runtime that this is called on.
+    pub(crate) async fn new(
+        link: Link,
+        most: usize,
+        counters: Arc<Counters>,
+    ) -> Result<Self, BusError> {
+        let mux = Arc::new(Mux {
+            slots: Mutex::default(),
+            most: most.min(MAX_IN_FLIGHT),
+            prefix: format!("{}.", link.inbox()).into(),
+            now: AtomicU32::new(0),
+            counters,
+        });
+        let replies = link
+            .subscribe(Subject::from(format!("{}*", mux.prefix)), None)
+            .await?;
+        link.fence().await?;
+        let task = task::spawn(run(mux.clone(), link.clone(), replies));
+        Ok(Self { link, mux, task })
+    }
+
+    /// Asks. The question is on its way when this returns; the future gives the answer.
+    pub(crate) fn ask(
+        &self,
+        subject: Subject,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Message, AskError>> + Send + 'static {
+        let (to, answer) = oneshot::channel();
+        self.send(subject, headers, body, deadline, Waiting::Ask(to));
+        // A sender goes without an answer only where the lane itself is gone.
+        async { answer.await.unwrap_or(Err(AskError::OutcomeUnknown)) }
+    }
+
+    /// Asks many: gives each answer, until it is dropped.
+    pub(crate) fn gather(
+        &self,
+        subject: Subject,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Gather {
+        let (to, replies) = mpsc::channel(GATHERED);
+        let token = self.send(subject, headers, body, deadline, Waiting::Gather(to));
+        Gather {
+            replies,
+            token,
+            mux: self.mux.clone(),
+        }
+    }
+
+    /// Sends a question whose answer, or why there is none, goes to `waiting`: perhaps
+    /// before this returns.
+    pub(crate) fn send(
+        &self,
+        subject: Subject,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+        deadline: Duration,
+        waiting: Waiting,
+    ) -> Option<Token> {
+        // The slot comes first: who looks for slots of a connection that was lost after this
+        // finds it.
+        let token = match self.mux.put(waiting, deadline, self.link.epoch()) {
+            Ok(token) => token,
+            Err(waiting) => {
+                self.mux.counters.overloaded.fetch_add(1, Ordering::Relaxed);
+                waiting.take(Err(AskError::Overloaded));
+                return None;
+            }
+        };
+        let reply = self.mux.subject(token);
+        match self.link.publish(subject, Some(reply), headers, body) {
+            Ok(()) => Some(token),
+            Err(not_sent) => {
+                if let Some(waiting) = self.mux.remove(token) {
+                    waiting.take(Err(not_sent.into()));
+                }
+                None
+            }
+        }
+    }
+
+    /// Questions that wait for an answer.
+    pub(crate) fn waiting(&self) -> usize {
+        let slots = self.mux.slots.lock();
+        slots.slots.len() - slots.free.len()
+    }
+}
+
+/// The answers to one question: a stream that ends only where none can come any more.
+pub(crate) struct Gather {
+    replies: mpsc::Receiver<Result<Message, AskError>>,
+    token: Option<Token>,
+    mux: Arc<Mux>,
+}
+
+impl Stream for Gather {
+    type Item = Result<Message, AskError>;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.replies.poll_recv(cx)
+    }
+}
+
+impl Drop for Gather {
+    fn drop(&mut self) {
+        if let Some(token) = self.token {
+            self.mux.remove(token);
+        }
+    }
+}
+
+impl Mux {
+    fn put(&self, waiting: Waiting, within: Duration, epoch: u64) -> Result<Token, Waiting> {
+        let ticks = within.as_millis().div_ceil(TICK.as_millis());
+        // One more, for the tick that is under way.
+        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX / 2) + 1;
+        let deadline = self.now.load(Ordering::Relaxed).saturating_add(ticks);
+        let mut slots = self.slots.lock();
+        slots.next = slots.next.min(deadline);
+        if let Some(place) = slots.free.pop() {
+            let slot = &mut slots.slots[place as usize];
+            slot.deadline = deadline;
+            slot.epoch = epoch;
+            slot.waiting = Some(waiting);
+            let generation = slot.generation;
+            return Ok(Token { place, generation });
+        }
+        if slots.slots.len() >= self.most {
+            return Err(waiting);
+        }
+        let place = slots.slots.len() as u32;
+        // Begins anywhere, so that what comes for an earlier process finds nothing.
+        let generation = rand::random();
+        slots.slots.push(Slot {
+            generation,
+            deadline,
+            epoch,
+            waiting: Some(waiting),
+        });
+        Ok(Token { place, generation })
+    }
+
+    fn remove(&self, token: Token) -> Option<Waiting> {
+        self.slots.lock().remove(token)
+    }
+
+    /// Takes a reply. What waits for it runs without the lock: it may ask anew.
+    fn reply(&self, message: Message) {
+        let token = message.subject.strip_prefix(&*self.prefix);
+        let Some(token) = token.and_then(Token::parse) else {
+            self.counters.malformed.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let no_responders = message.status == Some(StatusCode::NO_RESPONDERS);
+        let waiting = {
+            let mut slots = self.slots.lock();
+            match slots.get(token) {
+                // It stays, for the answers to come.
+                Some(Waiting::Gather(to)) if !no_responders => match to.try_send(Ok(message)) {
+                    Ok(()) => return,
+                    // An answer is lost: there must be no sum without it.
+                    Err(_) => {
+                        self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+                        drop(slots.remove(token));
+                        return;
+                    }
+                },
+                _ => slots.remove(token),
+            }
+        };
+        match waiting {
+            Some(waiting) if no_responders => waiting.take(Err(AskError::NoResponders)),
+            Some(waiting) => waiting.take(Ok(message)),
+            None => {
+                self.counters.late_answers.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Fails what was asked over connections before this one.
+    fn fail_all(&self, epoch: u64) {
+        self.fail(|slot| slot.epoch < epoch);
+    }
+
+    /// Advances the clock, and fails what has waited for too long.
+    fn tick(&self, now: u32) {
+        self.now.store(now, Ordering::Relaxed);
+        if self.slots.lock().next <= now {
+            self.fail(|slot| slot.deadline <= now);
+        }
+    }
+
+    fn fail(&self, is_over: impl Fn(&Slot) -> bool) {
+        let mut over = Vec::new();
+        {
+            let mut slots = self.slots.lock();
+            let mut next = u32::MAX;
+            for place in 0..slots.slots.len() {
+                let slot = &slots.slots[place];
+                if slot.waiting.is_none() {
+                    continue;
+                }
+                if is_over(slot) {
+                    let token = Token {
+                        place: place as u32,
+                        generation: slot.generation,
+                    };
+                    over.extend(slots.remove(token));
+                } else {
+                    next = next.min(slot.deadline);
+                }
+            }
+            slots.next = next;
+        }
+        for waiting in over {
+            waiting.take(Err(AskError::OutcomeUnknown));
+        }
+    }
+
+    fn subject(&self, token: Token) -> Subject {
+        let mut digits = [0; 13];
+        let mut rest = (u64::from(token.generation) << PLACE_BITS) | u64::from(token.place);
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = DIGITS[(rest % 36) as usize];
+            rest /= 36;
+            if rest == 0 {
+                break;
+            }
+        }
+        let mut subject = String::with_capacity(self.prefix.len() + digits.len() - at);
+        subject.push_str(&self.prefix);
+        subject.extend(digits[at..].iter().map(|&digit| digit as char));
+        Subject::from(subject)
+    }
+}
+
+impl Token {
+    fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() || text.len() > 12 {
+            return None;
+        }
+        let number = text.bytes().try_fold(0_u64, |number, b| {
+            let digit = match b {
+                b'0'..=b'9' => b - b'0',
+                b'a'..=b'z' => b - b'a' + 10,
+                _ => return None,
+            };
+            number.checked_mul(36)?.checked_add(u64::from(digit))
+        })?;
+        Some(Self {
+            place: (number & ((1 << PLACE_BITS) - 1)) as u32,
+            generation: u32::try_from(number >> PLACE_BITS).ok()?,
+        })
+    }
+}
+
+impl Slots {
+    fn get(&self, token: Token) -> Option<&Waiting> {
+        let slot = self.slots.get(token.place as usize)?;
+        if slot.generation != token.generation {
+            return None;
+        }
+        slot.waiting.as_ref()
+    }
+
+    fn remove(&mut self, token: Token) -> Option<Waiting> {
+        let slot = self.slots.get_mut(token.place as usize)?;
+        if slot.generation != token.generation {
+            return None;
+        }
+        let waiting = slot.waiting.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(token.place);
+        Some(waiting)
+    }
+}
+
+/// Takes the replies, the news of the connection, and the time.
+async fn run(mux: Arc<Mux>, link: Link, mut replies: Subscriber) {
+    let began = time::Instant::now();
+    let mut tick = time::interval(TICK);
+    tick.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+    let mut changes = link.changes();
+    loop {
+        // The replies come last: there may be no end of them.
+        tokio::select! {
+            biased;
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let LinkState { up, epoch } = *changes.borrow_and_update();
+                mux.fail_all(if up { epoch } else { epoch + 1 });
+            }
+            _ = tick.tick() => {
+                let ticks = began.elapsed().as_millis() / TICK.as_millis();
+                mux.tick(u32::try_from(ticks).unwrap_or(u32::MAX));
+            }
+            reply = replies.next() => match reply {
+                Some(reply) => {
+                    mux.reply(reply);
+                    for _ in 0..BATCH {
+                        match replies.next().now_or_never() {
+                            Some(Some(reply)) => mux.reply(reply),
+                            Some(None) | None => break,
+                        }
+                    }
+                }
+                None => break,
+            },
+        }
+    }
+    mux.fail_all(u64::MAX);
+}
