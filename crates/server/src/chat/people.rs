@@ -6,8 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidegate::{GateId, SessionId};
 use tidegate::service::SessionHandle;
+use tidegate::{GateId, SessionId};
 
 use super::error::ChatError;
 use super::event::{Event, now};

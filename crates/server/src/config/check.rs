@@ -1,8 +1,9 @@
 //! What must hold between keys.
 //!
-//! - [`bus`]: those of the bus.
+//! - [`bus`]: those of the bus. [`store`]: those of the store.
 
 mod bus;
+mod store;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use clap::ValueEnum;
 use super::model::auth::{Algorithm, CertificateUser, JwtConfig};
 use super::model::bus::BusKind;
 use super::model::listener::{CipherKind, ClientAuthKind, ForwardedBy, KeepAliveConfig, TlsConfig};
-use super::model::{BuiltIn, Config, StoreKind};
+use super::model::{BuiltIn, Config};
 use super::problem::{KeyPath, Origin, Problem, did_you_mean, nearest};
 use super::tree::Node;
 use super::value::choice;
@@ -104,17 +105,7 @@ pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
     no_name_twice(&listeners, &mut problems);
     check_expose(config, &mut problems);
     bus::check(config, &mut problems);
-    let store = &config.store;
-    problems.must(
-        store.kind != StoreKind::Embedded || store.path.is_some(),
-        &top.key("store").key("kind"),
-        "\"embedded\" needs store.path, the file it is in",
-    );
-    problems.must(
-        store.kind == StoreKind::Embedded || store.path.is_none(),
-        &top.key("store").key("path"),
-        "only kind = \"embedded\" has a path",
-    );
+    store::check(&config.store, &mut problems);
     let auth = top.key("auth");
     let asks = |listener: &Listener<'_>| {
         let client_auth = listener.tls.map(|tls| tls.client_auth);

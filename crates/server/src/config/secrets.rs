@@ -8,6 +8,7 @@ use super::key::{Key, Section};
 use super::model::auth::JwtConfig;
 use super::model::bus::NatsConfig;
 use super::model::listener::TcpConfig;
+use super::model::store::RedisConfig;
 use super::model::{AdminConfig, Config};
 use super::problem::{KeyPath, Problem};
 use super::tree::Node;
@@ -66,6 +67,21 @@ pub(crate) fn read(config: &mut Config, tree: &Node) -> Findings {
         let (table, keys) = (top.key("nats"), NatsConfig::keys);
         read(&table, keys(), "password", password, password_file);
         read(&table, keys(), "token", token, token_file);
+    }
+    if let Some(RedisConfig {
+        password,
+        password_file,
+        ..
+    }) = &mut config.store.redis
+    {
+        let table = top.key("store").key("redis");
+        read(
+            &table,
+            RedisConfig::keys(),
+            "password",
+            password,
+            password_file,
+        );
     }
     let tcp = config.tcp.iter_mut().enumerate().map(|(i, tcp)| {
         let table = top.key("tcp").index(i);

@@ -56,11 +56,16 @@ async fn who_was_there_goes_on() {
         .await;
     bob.hears("chat/left", json!({"room": "Tea", "name": "Countess"}))
         .await;
+    ada.hears("chat/owner", json!({"room": "Tea", "name": "bob"}))
+        .await;
     bob.hears("chat/owner", json!({"room": "Tea", "name": "bob"}))
         .await;
     bob.ask("chat/say", "alone").await;
-    bob.hears("chat/said", json!({"room": "Tea", "from": "bob", "text": "alone"}))
-        .await;
+    bob.hears(
+        "chat/said",
+        json!({"room": "Tea", "from": "bob", "text": "alone"}),
+    )
+    .await;
     ada.hears_nothing().await;
     gate.stop().await;
 }

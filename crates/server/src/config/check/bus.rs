@@ -1,8 +1,9 @@
 //! What must hold between the keys of the bus, and with them.
 
 use super::Problems;
+use crate::config::model::Config;
 use crate::config::model::bus::{BusKind, NatsConfig};
-use crate::config::model::{Config, StoreKind};
+use crate::config::model::store::StoreKind;
 use crate::config::problem::KeyPath;
 
 pub(super) fn check(config: &Config, problems: &mut Problems<'_>) {
@@ -35,7 +36,10 @@ pub(super) fn check(config: &Config, problems: &mut Problems<'_>) {
 fn credentials(nats: &NatsConfig, at: &KeyPath, problems: &mut Problems<'_>) {
     let given = |key: &str| problems.tree.find(&at.key(key)).is_some();
     let kinds = [
-        ("user and password", given("user") || nats.password.is_some()),
+        (
+            "user and password",
+            given("user") || nats.password.is_some(),
+        ),
         ("a token", nats.token.is_some()),
         ("an NKey seed", nats.nkey_seed_file.is_some()),
         ("a credentials file", nats.creds_file.is_some()),

@@ -7,7 +7,7 @@ use crate::config::key::section;
 use crate::config::value::OneOrMore;
 use crate::config::value::choice::choices;
 use crate::config::value::file::FilePath;
-use crate::config::value::server::BusServer;
+use crate::config::value::server::NatsServer;
 use crate::config::value::text::{Id, SubjectPrefix, Text};
 use crate::config::value::time::{OrOff, Time};
 use crate::secret::Secret;
@@ -23,7 +23,7 @@ section! {
     /// credentials: user and password, token, NKey seed or credentials file.
     NatsConfig {
         /// Servers of one cluster; any of them will do, and they tell of the others.
-        servers: OneOrMore<BusServer> = OneOrMore(vec![BusServer::default()])
+        servers: OneOrMore<NatsServer> = OneOrMore(vec![NatsServer::default()])
             => example("[\"nats://nats-1:4222\", \"nats://nats-2:4222\"]"),
 
         /// The name of an account's user.

@@ -2,13 +2,14 @@
 //!
 //! - This file: what concerns the whole gate. [`listener`]: where clients come in.
 //! - [`limits`]: what they may do. [`auth`]: who they are. [`logins`]: how often.
-//! - [`bus`]: how gates and services reach each other.
+//! - [`bus`]: how gates and services reach each other. [`store`]: where settings are kept.
 
 pub(crate) mod auth;
 pub(crate) mod bus;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod logins;
+pub(crate) mod store;
 
 use clap::ValueEnum;
 
@@ -16,13 +17,13 @@ use super::key::section;
 use super::value::choice::choices;
 use super::value::file::FilePath;
 use super::value::text::{Exposed, Host, HttpAddress, Id, Network};
-use super::value::time::Time;
 use crate::secret::Secret;
 use auth::AuthConfig;
 use bus::{BusKind, NatsConfig};
 use limits::{GateLimitsConfig, LimitsConfig};
 use listener::{TcpConfig, WebSocketConfig};
 use logins::LoginsConfig;
+use store::StoreConfig;
 
 section! {
     /// The whole configuration.
@@ -82,24 +83,6 @@ section! {
 }
 
 section! {
-    /// Where the settings of bound users are kept.
-    StoreConfig {
-        /// In memory, gone with the process; embedded, in the file `path`, for one gate; or on
-        /// NATS, for all gates that are on it.
-        kind: StoreKind = StoreKind::Memory,
-
-        /// The file of the embedded store. Made where it is missing; its directory must exist.
-        path: Option<FilePath> = None => example("\"/var/lib/tidegate/settings.db\""),
-
-        /// How long settings outlive their user's connection.
-        ttl: Time = Time::secs(24 * 3600) => range(2_000, limits::LONGEST),
-
-        /// Of how many users settings are kept. Each has at most 16 KiB.
-        max_users: usize = 1_000_000 => range(1, u32::MAX.into()),
-    }
-}
-
-section! {
     /// The admin interface: health, metrics.
     AdminConfig {
         /// Where it is served; nowhere where none is given. Keep it on an address that only
@@ -142,18 +125,6 @@ pub(crate) enum BuiltIn {
     Auth,
 }
 
-/// What keeps settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "lower")]
-pub(crate) enum StoreKind {
-    /// In memory
-    Memory,
-    /// In a file
-    Embedded,
-    /// On NATS, in a key-value bucket
-    Nats,
-}
-
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "lower")]
@@ -177,4 +148,4 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
-choices!(BuiltIn, StoreKind, LogFormat, LogLevel);
+choices!(BuiltIn, LogFormat, LogLevel);

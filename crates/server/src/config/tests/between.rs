@@ -12,6 +12,7 @@ fn keys_fit_together() {
     const WS: &str = "[[websocket]]\naddress = \"a:2\"\n";
     const TLS: &str = "[tcp.tls]\ncert = \"c\"\nkey = \"k\"\n";
     const NATS: &str = "bus = \"nats\"\n[nats]\n";
+    const REDIS: &str = "[store]\nkind = \"redis\"\n[store.redis]\n";
     const JWT: &str = "[auth.jwt]\n";
     let secret = format!("secret = \"{}\"\n", "s".repeat(32));
     for (text, mistake) in [
@@ -156,13 +157,33 @@ fn keys_fit_together() {
             "[store]\nkind = \"embedded\"\npath = \"p\"\n".to_owned(),
             "",
         ),
+        (
+            "[store]\n[store.redis]\nservers = \"redis://a\"\n".to_owned(),
+            "2: store.redis: only kind = \"redis\" uses it",
+        ),
+        (format!("{REDIS}user = \"u\"\npassword = \"p\"\n"), ""),
+        (
+            format!("{REDIS}user = \"u\"\n"),
+            "4: store.redis.user: a user needs password or password_file",
+        ),
+        (
+            format!("{REDIS}[store.redis.tls]\nca = \"c\"\n"),
+            "4: store.redis.tls: a server is spoken with in plain text",
+        ),
+        (
+            format!("{REDIS}servers = \"rediss://a\"\n[store.redis.tls]\ncert = \"c\"\n"),
+            "6: store.redis.tls.cert: a certificate needs key",
+        ),
         // The bus.
         ("bus = \"nats\"\n".to_owned(), ""),
         (
             "[nats]\nservers = \"nats://a\"\n".to_owned(),
             "1: nats: nothing is on NATS: expected bus = \"nats\"",
         ),
-        ("[store]\nkind = \"nats\"\n[nats]\nservers = \"nats://a\"\n".to_owned(), ""),
+        (
+            "[store]\nkind = \"nats\"\n[nats]\nservers = \"nats://a\"\n".to_owned(),
+            "",
+        ),
         (format!("{NATS}user = \"u\"\npassword = \"p\"\n"), ""),
         (format!("{NATS}token = \"t\"\n"), ""),
         (
@@ -180,6 +201,14 @@ fn keys_fit_together() {
         (
             format!("{NATS}nkey_seed_file = \"missing\"\n"),
             "3: nats.nkey_seed_file: ",
+        ),
+        (
+            format!("{NATS}lease = \"2500ms\"\n"),
+            "3: nats.lease: found \"2500ms\", expected whole seconds",
+        ),
+        (
+            format!("{NATS}replicas = 2\n"),
+            "3: nats.replicas: found 2, expected 1, 3 or 5",
         ),
         (
             format!("{NATS}[nats.tls]\ncert = \"c\"\n"),

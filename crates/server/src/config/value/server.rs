@@ -1,64 +1,96 @@
-//! The address of a NATS server.
+//! Addresses of servers that the gate connects to.
 
 use crate::config::key::{Key, Kind, Reader, Shown, Value};
 use crate::config::tree::{Data, Node};
 use crate::config::value::text::HttpAddress;
 
-/// `nats://host[:port]` or `tls://host[:port]`. Credentials have keys of their own, where
-/// they are kept out of what is printed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BusServer(String);
+/// Declares types of addresses: the default, what is expected, and whether a text is one.
+/// Credentials have keys of their own, where they are kept out of what is printed.
+macro_rules! servers {
+    ($($(#[doc = $doc:literal])+ $name:ident, $default:literal, $expected:literal, $is:expr;)+) => {$(
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub(crate) struct $name(String);
 
-impl BusServer {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
+        impl $name {
+            pub(crate) fn as_str(&self) -> &str {
+                &self.0
+            }
 
-    fn new(text: &str) -> Option<Self> {
-        let (scheme, rest) = text.split_once("://")?;
-        let is_scheme = matches!(scheme, "nats" | "tls");
-        let has_port = |host: &str| HttpAddress::new(host).is_ok();
-        let is = has_port(rest) || has_port(&format!("{rest}:4222"));
-        (is_scheme && is).then(|| Self(text.to_owned()))
-    }
+            fn new(text: &str) -> Option<Self> {
+                let is: fn(&str) -> bool = $is;
+                is(text).then(|| Self(text.to_owned()))
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self($default.to_owned())
+            }
+        }
+
+        impl Value for $name {
+            fn kind() -> Kind {
+                Kind::Text
+            }
+
+            fn expected(_: &Key) -> String {
+                $expected.to_owned()
+            }
+
+            fn read(node: &Node, key: &Key, reader: &mut Reader) -> Option<Self> {
+                let Data::Text(text) = &node.data else {
+                    return reader.wrong(node, &key.expected());
+                };
+                // What stands before an @ is not shown.
+                if text.contains('@') {
+                    let expected = key.expected() + "; credentials have keys of their own";
+                    return reader.wrong_type(node, "a URL with credentials", &expected);
+                }
+                match Self::new(text) {
+                    Some(server) => Some(server),
+                    None => reader.wrong(node, &key.expected()),
+                }
+            }
+
+            fn shown(&self) -> Shown {
+                Shown::text(&self.0)
+            }
+        }
+    )+};
 }
 
-impl Default for BusServer {
-    fn default() -> Self {
-        Self("nats://127.0.0.1:4222".to_owned())
-    }
-}
-
-impl Value for BusServer {
-    fn kind() -> Kind {
-        Kind::Text
-    }
-
-    fn expected(_: &Key) -> String {
-        "a server such as \"nats://127.0.0.1:4222\" or \"tls://nats.example:4222\"".to_owned()
-    }
-
-    fn read(node: &Node, key: &Key, reader: &mut Reader) -> Option<Self> {
-        let Data::Text(text) = &node.data else {
-            return reader.wrong(node, &key.expected());
+servers! {
+    /// A NATS server.
+    NatsServer, "nats://127.0.0.1:4222",
+        "a server such as \"nats://127.0.0.1:4222\" or \"tls://nats.example:4222\"",
+        |text| {
+            let after = |scheme| text.strip_prefix(scheme);
+            after("nats://").or(after("tls://")).is_some_and(is_host)
         };
-        // What stands before an @ is not shown.
-        if text.contains('@') {
-            let expected = format!(
-                "{}; user, password and token have keys of their own",
-                key.expected()
-            );
-            return reader.wrong_type(node, "a URL with credentials", &expected);
-        }
-        match Self::new(text) {
-            Some(server) => Some(server),
-            None => reader.wrong(node, &key.expected()),
-        }
-    }
 
-    fn shown(&self) -> Shown {
-        Shown::text(&self.0)
+    /// A Redis.
+    RedisServer, "redis://127.0.0.1:6379",
+        "a server such as \"redis://127.0.0.1:6379\", \"rediss://redis.example:6379\" (TLS) or \"unix:///run/redis.sock\"",
+        |text| {
+            let after = |scheme| text.strip_prefix(scheme);
+            match after("unix://") {
+                Some(path) => path.starts_with('/') && !path.contains(char::is_control),
+                None => after("redis://").or(after("rediss://")).is_some_and(is_host),
+            }
+        };
+}
+
+impl RedisServer {
+    pub(crate) fn has_tls(&self) -> bool {
+        self.0.starts_with("rediss://")
     }
+}
+
+/// A host, with a port or without.
+fn is_host(text: &str) -> bool {
+    let has_port = |text: &str| HttpAddress::new(text).is_ok();
+    has_port(text) || has_port(&format!("{text}:1"))
 }
 
 #[cfg(test)]
@@ -74,7 +106,7 @@ mod tests {
             "nats://[::1]:4222",
             "tls://[::1]",
         ] {
-            assert!(BusServer::new(right).is_some(), "{right}");
+            assert!(NatsServer::new(right).is_some(), "{right}");
         }
         for wrong in [
             "",
@@ -88,7 +120,19 @@ mod tests {
             "nats://::1:4222",
             "NATS://a",
         ] {
-            assert!(BusServer::new(wrong).is_none(), "{wrong}");
+            assert!(NatsServer::new(wrong).is_none(), "{wrong}");
+        }
+        for right in ["redis://a:1", "rediss://a", "unix:///run/redis.sock"] {
+            assert!(RedisServer::new(right).is_some(), "{right}");
+        }
+        for wrong in [
+            "redis://a/1",
+            "redis://a?x",
+            "unix://run",
+            "nats://a",
+            "a:1",
+        ] {
+            assert!(RedisServer::new(wrong).is_none(), "{wrong}");
         }
     }
 }
