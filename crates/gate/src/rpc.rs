@@ -23,7 +23,9 @@ impl GateEndpoint for GateInner {
     fn session(&self, id: SessionId, op: SessionOp) -> BoxFuture<'static, SessionResult> {
         let Some(session) = self.sessions.get(id) else {
             return ready(match op {
-                SessionOp::Connected => Ok(SessionReply::Connected(Connected::Gone)),
+                SessionOp::Connected | SessionOp::GiveWay(..) => {
+                    Ok(SessionReply::Connected(Connected::Gone))
+                }
                 _ => Err(GateError::SessionGone),
             })
             .boxed();
@@ -139,6 +141,9 @@ fn at_once(session: &LocalSession, op: SessionOp) -> SessionResult {
         }
         SessionOp::Send(packet, delivery) => session.send_as(packet, delivery)?,
         SessionOp::Connected => return Ok(SessionReply::Connected(session.connected())),
+        SessionOp::GiveWay(user, way) => {
+            return Ok(SessionReply::Connected(session.yields(&user, way)));
+        }
         SessionOp::Close => {
             if !session.close(CloseReason::Kicked) {
                 return Err(GateError::SessionGone);

@@ -3,6 +3,7 @@
 mod counters;
 mod header;
 mod link;
+mod micro;
 mod mux;
 mod options;
 mod subject;

@@ -10,6 +10,7 @@ use tidegate_protocol::{
     Snapshot, TooLarge, TopicError, UserId,
 };
 
+use super::users::GiveWay;
 use crate::session::Delivery;
 
 /// A gate as the bus sees it.
@@ -57,6 +58,9 @@ pub enum SessionOp {
     BindInstance(Name, InstanceId),
     /// Ends the session's binding to an instance of a service.
     UnbindInstance(Name),
+    /// The user logs in once more: how this login stands, and whether it has to go. Between
+    /// gates. Answered with [`Connected::Gone`] by what is no login of the user any more.
+    GiveWay(UserId, GiveWay),
 }
 
 /// What a [`SessionOp`] gives.
@@ -66,7 +70,7 @@ pub enum SessionReply {
     Session(Arc<Snapshot>),
     /// Queued, closed, joined, left.
     Done,
-    /// For [`SessionOp::Connected`].
+    /// For [`SessionOp::Connected`] and [`SessionOp::GiveWay`].
     Connected(Connected),
 }
 

@@ -8,6 +8,7 @@
 //! - This file: the trait and what travels from gates to services.
 //! - [`gate`]: what travels from services to gates.
 //! - [`responder`]: the way an answer takes back.
+//! - [`users`]: logins that are known beyond one gate.
 //! - [`local`]: the bus within one process.
 
 use std::borrow::Cow;
@@ -26,6 +27,7 @@ use tokio::runtime::Handle;
 pub mod gate;
 pub mod local;
 pub mod responder;
+pub mod users;
 
 pub use gate::{
     Connected, GateEndpoint, GateError, GateReply, GateRequest, Sent, SessionOp, SessionReply,
@@ -33,6 +35,7 @@ pub use gate::{
 
 pub use local::LocalBus;
 pub use responder::Responder;
+pub use users::{GateStanding, GiveWay, JudgeLogins, KeptLogin, KeptLogins, MAX_KEPT_LOGINS};
 
 /// How gates and services reach each other.
 pub trait Bus: Send + Sync + 'static {
@@ -88,6 +91,13 @@ pub trait Bus: Send + Sync + 'static {
     /// Each gate is asked, for groups too: only who has been asked and has answered makes the
     /// sum true, and a member that joined a moment ago is not missed.
     fn every_gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>>;
+
+    /// Where the logins of `gate`, which is registered, are kept beyond it. `None`: the gate
+    /// keeps them itself, and they count on it alone.
+    fn users(&self, gate: &GateId) -> Option<Arc<dyn KeptLogins>> {
+        let _ = gate;
+        None
+    }
 
     /// Prepares for the calls and events of the sessions born on shard `number` of `gate`
     /// ([`SessionId::lane`](tidegate_protocol::SessionId::lane)), until the registration is dropped. Called once, on the shard's

@@ -93,6 +93,10 @@ impl GateInner {
         &self.shards[0].counters
     }
 
+    pub(crate) fn not_ready(&self) {
+        self.ready.store(false, Ordering::Release);
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stop_by.get().is_some()
     }

@@ -32,6 +32,7 @@ use crate::pace::Pace;
 use crate::proxy::Remote;
 use crate::rpc;
 use crate::service::RunningService;
+use crate::session::beyond;
 use crate::session::table::{Groups, Table};
 use crate::session::users::Users;
 use crate::session::{Attachment, LocalSession};
@@ -140,6 +141,10 @@ pub(super) async fn start(builder: GateBuilder, home: Handle) -> Result<RunningG
             .push(attached.await.map_err(io::Error::other)??);
     }
     running.registration = Some(bus.register_gate(info, rpc::endpoint(&inner)).await?);
+    if let Some(kept) = bus.users(&inner.id) {
+        inner.users.keep_beyond(kept.clone());
+        running.spawn(&home, beyond::keep_standing(inner.clone(), kept));
+    }
     for service in builder.services {
         let service = service.register(bus.clone()).await?;
         inner.services.add(service.service());

@@ -8,12 +8,11 @@ use std::sync::atomic::Ordering;
 
 use tidegate_protocol::extended::ResumeRefusal;
 use tidegate_protocol::{
-    CloseReason, DeviceId, GroupName, InstanceId, Name, Settings, Snapshot, UserId,
+    CloseReason, DeviceId, GroupName, InstanceId, Name, SessionId, Settings, Snapshot, UserId,
 };
 
 use super::LocalSession;
 use super::flow::Phase;
-use super::logins::{NoPlace, Replaced};
 use crate::bus::{Ended, Event, EventTarget, GateError};
 use crate::dispatch::{Binding, fail_held};
 use crate::hooks::guarded;
@@ -30,7 +29,8 @@ impl LocalSession {
     /// Errors: [`GateError::BoundToAnother`], [`SessionGone`](GateError::SessionGone),
     /// [`TooManyLogins`](GateError::TooManyLogins),
     /// [`Settings`](GateError::Settings) if both together exceed the bound,
-    /// [`Store`](GateError::Store). After an error the session is as it was.
+    /// [`Store`](GateError::Store). Where the bus keeps the logins for many gates, also
+    /// [`Unavailable`](GateError::Unavailable). After an error the session is as it was.
     pub async fn bind(&self, user: UserId) -> Result<Arc<Snapshot>, GateError> {
         self.log_in(user, None, false).await
     }
@@ -63,11 +63,13 @@ impl LocalSession {
             None => {}
         }
         let device = device.or_else(|| now.device.clone());
-        let no_place = |NoPlace| self.log_in_refused();
+        let no_place = |error| match error {
+            GateError::TooManyLogins => self.log_in_refused(),
+            error => error,
+        };
         let users = &core.gate.users;
-        let (joining, replaced) = users
-            .begin(self, &user, device.as_ref(), yields)
-            .map_err(no_place)?;
+        let begun = users.begin(self, &user, device.as_ref(), yields);
+        let (mut joining, replaced) = begun.await.map_err(no_place)?;
         self.has_replaced(&replaced);
         let mut settings = now.settings.clone();
         if let Some(stored) = core.gate.store.query(&user).await? {
@@ -75,12 +77,13 @@ impl LocalSession {
         }
         core.gate.store.save(&user, &settings).await?;
         self.check_alive()?;
-        let replaced = joining.join().map_err(no_place)?;
+        let replaced = joining.join().await.map_err(no_place)?;
         let ((), info) = self.change_info(|info| {
             info.user = Some(user);
             info.device = device;
             info.settings = settings;
         });
+        joining.finish();
         self.has_replaced(&replaced);
         Ok(info)
     }
@@ -95,12 +98,12 @@ impl LocalSession {
         GateError::TooManyLogins
     }
 
-    fn has_replaced(&self, replaced: &Replaced<LocalSession>) {
+    pub(super) fn has_replaced(&self, replaced: &[SessionId]) {
         let core = self.core();
         for other in replaced {
             core.counters().logins_replaced.add(1);
             if let Some(unlogged) = core.gate.end_log.admit() {
-                let (session, by) = (other.id(), self.id());
+                let (session, by) = (other, self.id());
                 tracing::info!(%session, %by, unlogged, "login replaced by a newer one");
             }
         }
@@ -231,7 +234,7 @@ impl LocalSession {
         self.core().has_bindings.store(has, Ordering::Relaxed);
     }
 
-    fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
         self.with_extra(|extra| extra.turn.get_or_insert_default().clone())
     }
 

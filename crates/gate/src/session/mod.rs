@@ -8,7 +8,7 @@
 //! - [`send`]: the way of a packet into the queue, and of an answer.
 //! - [`change`]: bind, unbind, settings, groups, instance bindings; and the end.
 //! - [`table`]: all sessions and groups of a gate. [`users`]: whom they are bound to;
-//!   [`logins`]: how often one user may be.
+//!   [`logins`]: how often one user may be; [`beyond`]: where they are kept for many gates.
 
 use std::any::Any;
 use std::fmt;
@@ -34,6 +34,7 @@ use crate::metrics::listeners::OpenConnections;
 use crate::shard::Shard;
 use crate::stats::Counters;
 
+pub(crate) mod beyond;
 pub(crate) mod change;
 pub(crate) mod entry;
 pub(crate) mod extended;
@@ -138,6 +139,8 @@ pub(crate) struct Extra {
     pub(crate) bindings: Vec<crate::dispatch::Binding>,
     /// Puts changes that go to the store in order.
     pub(crate) turn: Option<Arc<tokio::sync::Mutex<()>>>,
+    /// Whom it is being bound to, on a bus that keeps the logins.
+    pub(crate) entering: Option<UserId>,
     /// Why the connection broke, for those who look.
     pub(crate) last_error: Option<String>,
 }

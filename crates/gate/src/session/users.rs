@@ -1,18 +1,23 @@
 //! Whom the sessions of a gate are bound to, and how often.
 
-use tidegate_protocol::{CloseReason, DeviceId, UserId};
+use std::sync::{Arc, OnceLock};
+
+use tidegate_protocol::{CloseReason, DeviceId, SessionId, UserId};
 
 use super::LocalSession;
+use super::beyond::{self, OneMore};
 use super::flow::Phase;
-use super::logins::{Login, Logins, LoginsOver, NoPlace, Places, Replaced, Standing};
+use super::logins::{Login, Logins, LoginsOver, Places, Replaced, Standing};
 use super::table::Directory;
+use crate::bus::{GateError, KeptLogins};
 
 /// Sessions by the user they are bound to.
 pub(crate) struct Users {
     all: Directory<UserId>,
-    over: LoginsOver,
-    /// None: there may be any number.
+    logins: Logins,
+    /// None: there may be any number. Not used where the bus keeps the logins.
     places: Option<Places<LocalSession>>,
+    kept: OnceLock<Arc<dyn KeptLogins>>,
 }
 
 /// A session that is being bound. Gives its place up unless the bind comes to its end.
@@ -22,15 +27,28 @@ pub(crate) struct Joining<'a> {
     user: UserId,
     device: Option<DeviceId>,
     has_place: bool,
+    /// Has, or may have, its place beyond the gate.
+    entered: Option<&'a Arc<dyn KeptLogins>>,
 }
 
 impl Users {
     pub(crate) fn new(logins: Logins) -> Self {
         Self {
             all: Directory::new(),
-            over: logins.over,
+            logins,
             places: Places::new(logins),
+            kept: OnceLock::new(),
         }
+    }
+
+    /// From now on the bus keeps the logins. Before the first session.
+    pub(crate) fn keep_beyond(&self, kept: Arc<dyn KeptLogins>) {
+        // Set once: a gate starts once.
+        let _ = self.kept.set(kept);
+    }
+
+    pub(crate) fn logins(&self) -> Logins {
+        self.logins
     }
 
     /// The user's sessions.
@@ -53,42 +71,44 @@ impl Users {
 
     /// Begins to bind a session. Where logins are refused, it has its place from here on, or
     /// none: who is refused leaves no trace. Where they are replaced, nobody has to go before
-    /// the bind cannot fail any more. A session that `yields` replaces nobody.
-    pub(crate) fn begin<'a>(
+    /// the bind cannot fail any more, unless for want of a place. A session that `yields`
+    /// replaces nobody.
+    pub(crate) async fn begin<'a>(
         &'a self,
         session: &'a LocalSession,
         user: &UserId,
         device: Option<&DeviceId>,
         yields: bool,
-    ) -> Result<(Joining<'a>, Replaced<LocalSession>), NoPlace> {
+    ) -> Result<(Joining<'a>, Replaced<SessionId>), GateError> {
         let mut joining = Joining {
             users: self,
             session,
             user: user.clone(),
             device: device.cloned(),
             has_place: false,
+            entered: None,
         };
         let mut replaced = Replaced::new();
-        if let Some(places) = &self.places
-            && (yields || self.over == LoginsOver::Refuse)
-        {
-            let whose = (user, device);
-            replaced = places.take(whose, session, LoginsOver::Refuse, |gone| {
-                for session in gone {
-                    self.all.remove(user, session);
-                }
-            })?;
-            joining.has_place = true;
+        if yields || self.logins.over == LoginsOver::Refuse {
+            replaced = joining.take_place(LoginsOver::Refuse).await?;
         }
         Ok((joining, replaced))
     }
 
     /// Takes a session out. Another of the same user stays.
     pub(crate) fn remove(&self, user: &UserId, device: Option<&DeviceId>, session: &LocalSession) {
-        if let Some(places) = &self.places {
-            places.leave(user, device, session);
+        match (self.kept.get(), &self.places) {
+            (Some(kept), _) => {
+                self.all.remove(user, session);
+                kept.leave(user, session.id());
+            }
+            (None, places) => {
+                if let Some(places) = places {
+                    places.leave(user, device, session);
+                }
+                self.all.remove(user, session);
+            }
         }
-        self.all.remove(user, session);
     }
 
     /// Users who have places.
@@ -98,29 +118,85 @@ impl Users {
     }
 }
 
-impl Joining<'_> {
-    /// The session is bound; of those that lost their place for it nobody hears any more.
-    pub(crate) fn join(mut self) -> Result<Replaced<LocalSession>, NoPlace> {
+fn ids(sessions: &[LocalSession]) -> Replaced<SessionId> {
+    sessions.iter().map(LocalSession::id).collect()
+}
+
+impl<'a> Joining<'a> {
+    async fn take_place(&mut self, over: LoginsOver) -> Result<Replaced<SessionId>, GateError> {
         let (users, user) = (self.users, &self.user);
+        if let Some(kept) = users.kept.get() {
+            self.session
+                .with_extra(|extra| extra.entering = Some(user.clone()));
+            self.entered = Some(kept);
+            let logins = Logins {
+                over,
+                ..users.logins
+            };
+            let more = OneMore::new(self.session, user, self.device.as_ref(), logins);
+            let (replaced, here) = more.enter(kept).await?;
+            self.has_place = true;
+            for session in here {
+                users.all.remove(user, &session);
+            }
+            return Ok(replaced);
+        }
+        let Some(places) = &users.places else {
+            return Ok(Replaced::new());
+        };
+        let whose = (user, self.device.as_ref());
+        let replaced = places.take(whose, self.session, over, |gone| {
+            for session in gone {
+                users.all.remove(user, session);
+            }
+        });
+        self.has_place = true;
+        Ok(ids(&replaced.map_err(|_| GateError::TooManyLogins)?))
+    }
+
+    /// The user has the session now; of those that lost their place for it nobody hears any
+    /// more. What is left is to tell the session, and to [`finish`](Self::finish).
+    pub(crate) async fn join(&mut self) -> Result<Replaced<SessionId>, GateError> {
+        let (users, session) = (self.users, self.session);
         let mut replaced = Replaced::new();
         match &users.places {
-            Some(places) if !self.has_place => {
-                let whose = (user, self.device.as_ref());
-                replaced = places.take(whose, self.session, users.over, |gone| {
-                    users.all.exchange(user, gone, self.session);
-                })?;
+            _ if self.has_place => {}
+            _ if users.kept.get().is_some() => {
+                replaced = self.take_place(users.logins.over).await?;
+                // It may have been replaced in turn.
+                session.check_alive()?;
             }
-            _ => users.all.exchange(user, &[], self.session),
+            Some(places) => {
+                let user = &self.user;
+                let whose = (user, self.device.as_ref());
+                let taken = places.take(whose, session, users.logins.over, |gone| {
+                    users.all.exchange(user, gone, session);
+                });
+                replaced = ids(&taken.map_err(|_| GateError::TooManyLogins)?);
+                self.has_place = true;
+                return Ok(replaced);
+            }
+            None => {}
         }
-        // It is kept: the session's end frees it.
-        self.has_place = false;
+        users.all.exchange(&self.user, &[], session);
         Ok(replaced)
+    }
+
+    /// It is bound: the session's end frees its place.
+    pub(crate) fn finish(mut self) {
+        self.has_place = false;
+        if self.entered.take().is_some() {
+            beyond::has_entered(self.session);
+        }
     }
 }
 
 impl Drop for Joining<'_> {
     fn drop(&mut self) {
-        if let Some(places) = &self.users.places
+        if let Some(kept) = self.entered {
+            kept.leave(&self.user, self.session.id());
+            beyond::has_entered(self.session);
+        } else if let Some(places) = &self.users.places
             && self.has_place
         {
             places.leave(&self.user, self.device.as_ref(), self.session);
