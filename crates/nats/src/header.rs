@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 use tidegate::Delivery;
-use tidegate_protocol::{GateId, GroupName, InstanceId, SessionId, Snapshot, Topic, UserId};
+use tidegate_protocol::{GateId, GroupName, InstanceId, Name, SessionId, Snapshot, Topic, UserId};
 
 /// The session on whose behalf a call is made, or that an event is about.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("Tidegate-Session");
@@ -43,6 +43,9 @@ pub(crate) const GATE: HeaderName = HeaderName::from_static("Tidegate-Gate");
 /// `1` where more parts of the reply follow.
 pub(crate) const MORE: HeaderName = HeaderName::from_static("Tidegate-More");
 
+/// The services that the publisher of an event for all who asked has told itself.
+pub(crate) const NEAR: HeaderName = HeaderName::from_static("Tidegate-Near");
+
 /// All of them, as the specification lists them.
 #[cfg(test)]
 pub(crate) fn all() -> [HeaderName; 15] {
@@ -73,6 +76,8 @@ pub(crate) const MAX_SESSIONS: usize = 1000;
 pub(crate) const MAX_ERROR_TEXT: usize = 1024;
 /// Longest key of [`Delivery::Latest`], in bytes.
 pub(crate) const MAX_KEY: usize = 1024;
+/// Longest list of services that were told of an event.
+pub(crate) const MAX_NEAR: usize = 4096;
 /// Longest time to wait for room.
 pub(crate) const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -260,6 +265,12 @@ impl<'a> Headers<'a> {
         }
     }
 
+    /// Whether `service` has been told by the publisher itself.
+    pub(crate) fn is_near(self, service: &str) -> bool {
+        let near = self.one(NEAR, "Tidegate-Near", MAX_NEAR).ok().flatten();
+        near.is_some_and(|names| names.split(',').any(|name| name == service))
+    }
+
     /// The name of an error.
     pub(crate) fn error(self) -> Result<Option<&'a str>, Malformed> {
         self.one(ERROR, "Tidegate-Error", 64)
@@ -317,6 +328,21 @@ pub(crate) fn put_text(map: &mut HeaderMap, name: HeaderName, text: &str) {
 pub(crate) fn put_error(map: &mut HeaderMap, code: u16, text: &str) {
     put(map, ERROR_CODE, &code.to_string());
     put(map, ERROR_TEXT, &one_line(text, MAX_ERROR_TEXT));
+}
+
+/// Puts the services that have been told already: as many as there is room for.
+pub(crate) fn put_near(map: &mut HeaderMap, services: &[Name]) {
+    let mut names = String::new();
+    for service in services {
+        if names.len() + service.len() >= MAX_NEAR {
+            break;
+        }
+        if !names.is_empty() {
+            names.push(',');
+        }
+        names.push_str(service);
+    }
+    put(map, NEAR, &names);
 }
 
 /// Puts many sessions.

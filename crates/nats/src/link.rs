@@ -30,6 +30,8 @@ use crate::options::{Credentials, NatsOptions, OptionsError, read_auth};
 const PING: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// For how long after a reconnect others may still be missing.
+const BACK: Duration = Duration::from_secs(3);
 /// How often the client's state is looked at, beside the news it gives: those can be lost.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -54,12 +56,14 @@ impl Drop for Inner {
 }
 
 /// Whether a connection is up, and which it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkState {
     /// NATS can be reached.
     pub(crate) up: bool,
     /// Counts the connections: what was sent in one is lost, or not, in the next.
     pub(crate) epoch: u64,
+    /// Since when it is so.
+    since: time::Instant,
 }
 
 /// Why a message was not sent. Nothing of it was.
@@ -139,6 +143,14 @@ impl Link {
     /// Which connection it is.
     pub(crate) fn epoch(&self) -> u64 {
         self.0.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a connection again, since a moment ago: others that had lost theirs
+    /// may not be back yet.
+    pub(crate) fn is_back_lately(&self) -> bool {
+        let epoch = self.epoch();
+        let state = *self.0.state.borrow();
+        epoch > 1 && (state.epoch != epoch || state.since.elapsed() < BACK)
     }
 
     /// Told when the connection was lost, and when there is one again.
@@ -285,6 +297,7 @@ fn look(client: &Client) -> LinkState {
     LinkState {
         up: client.connection_state() == State::Connected,
         epoch: client.statistics().connects.load(Ordering::Relaxed),
+        since: time::Instant::now(),
     }
 }
 
@@ -306,7 +319,8 @@ async fn watch_state(
             _ = tick.tick() => {}
         }
         let now = look(&client);
-        if now == *state.borrow() {
+        let before = *state.borrow();
+        if (now.up, now.epoch) == (before.up, before.epoch) {
             continue;
         }
         let more = lost(now).saturating_sub(counted);
@@ -463,3 +477,6 @@ impl ConnectError {
         matches!(self, Self::Unreachable(_))
     }
 }
+
+#[cfg(test)]
+mod tests;

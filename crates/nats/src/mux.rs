@@ -20,9 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinHandle};
 use tokio::time;
 
+use crate::call::{Asked, Targets};
 use crate::counters::Counters;
+use crate::events::{self, Outbox, Told};
 use crate::link::{Link, LinkState, NotSent};
-use crate::options::MAX_IN_FLIGHT;
+use crate::options::{MAX_IN_FLIGHT, NatsOptions};
 
 /// Deadlines are kept in these.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,13 +39,20 @@ const PLACE_BITS: u32 = MAX_IN_FLIGHT.trailing_zeros();
 /// One connection to NATS, with the questions asked over it.
 pub(crate) struct Lane {
     pub(crate) link: Link,
+    /// The subjects of calls made over it.
+    pub(crate) targets: Targets,
+    /// Events that wait to be sent over it.
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) counters: Arc<Counters>,
     mux: Arc<Mux>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
         self.mux.fail_all(u64::MAX);
     }
 }
@@ -80,7 +89,11 @@ impl From<NotSent> for AskError {
 
 /// What waits in a slot.
 pub(crate) enum Waiting {
+    Call(Asked),
+    Event(Told),
     Ask(oneshot::Sender<Result<Message, AskError>>),
+    /// Called with the answer, without any lock of the lane.
+    Then(Box<dyn FnOnce(Result<Message, AskError>) + Send>),
     /// Takes many answers.
     Gather(mpsc::Sender<Result<Message, AskError>>),
 }
@@ -88,8 +101,11 @@ pub(crate) enum Waiting {
 impl Waiting {
     fn take(self, reply: Result<Message, AskError>) {
         match self {
+            Self::Call(asked) => asked.take(reply),
+            Self::Event(told) => told.take(reply),
             // Who no longer waits discards it.
             Self::Ask(to) => drop(to.send(reply)),
+            Self::Then(then) => then(reply),
             Self::Gather(to) => drop(to.try_send(reply)),
         }
     }
@@ -131,22 +147,27 @@ impl Lane {
     /// Makes a lane of a connection; served by the runtime that this is called on.
     pub(crate) async fn new(
         link: Link,
-        most: usize,
+        options: &NatsOptions,
         counters: Arc<Counters>,
-    ) -> Result<Self, BusError> {
-        let mux = Arc::new(Mux {
-            slots: Mutex::default(),
-            most: most.min(MAX_IN_FLIGHT),
-            prefix: format!("{}.", link.inbox()).into(),
-            now: AtomicU32::new(0),
-            counters,
-        });
+    ) -> Result<Arc<Self>, BusError> {
+        let prefix = format!("{}.", link.inbox());
+        let mux = Arc::new(Mux::new(&prefix, options.in_flight, counters.clone()));
         let replies = link
-            .subscribe(Subject::from(format!("{}*", mux.prefix)), None)
+            .subscribe(Subject::from(format!("{prefix}*")), None)
             .await?;
         link.fence().await?;
-        let task = task::spawn(run(mux.clone(), link.clone(), replies));
-        Ok(Self { link, mux, task })
+        let outbox = Outbox::new(options.events);
+        Ok(Arc::new_cyclic(|lane| Self {
+            tasks: [
+                task::spawn(run(mux.clone(), link.clone(), replies)),
+                task::spawn(events::flush(lane.clone(), outbox.clone(), link.changes())),
+            ],
+            targets: Targets::default(),
+            outbox,
+            counters,
+            link,
+            mux,
+        }))
     }
 
     /// Asks. The question is on its way when this returns; the future gives the answer.
@@ -156,7 +177,7 @@ impl Lane {
         headers: Option<HeaderMap>,
         body: Bytes,
         deadline: Duration,
-    ) -> impl Future<Output = Result<Message, AskError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Message, AskError>> + Send + use<> {
         let (to, answer) = oneshot::channel();
         self.send(subject, headers, body, deadline, Waiting::Ask(to));
         // A sender goes without an answer only where the lane itself is gone.
@@ -242,6 +263,16 @@ impl Drop for Gather {
 }
 
 impl Mux {
+    fn new(prefix: &str, most: usize, counters: Arc<Counters>) -> Self {
+        Self {
+            slots: Mutex::default(),
+            most: most.min(MAX_IN_FLIGHT),
+            prefix: prefix.into(),
+            now: AtomicU32::new(0),
+            counters,
+        }
+    }
+
     fn put(&self, waiting: Waiting, within: Duration, epoch: u64) -> Result<Token, Waiting> {
         let ticks = within.as_millis().div_ceil(TICK.as_millis());
         // One more, for the tick that is under way.
@@ -423,7 +454,7 @@ async fn run(mux: Arc<Mux>, link: Link, mut replies: Subscriber) {
                 if changed.is_err() {
                     break;
                 }
-                let LinkState { up, epoch } = *changes.borrow_and_update();
+                let LinkState { up, epoch, .. } = *changes.borrow_and_update();
                 mux.fail_all(if up { epoch } else { epoch + 1 });
             }
             _ = tick.tick() => {
@@ -446,3 +477,6 @@ async fn run(mux: Arc<Mux>, link: Link, mut replies: Subscriber) {
     }
     mux.fail_all(u64::MAX);
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,6 +139,8 @@ tokens! {
         Leave = "leave",
         BindInstance = "bind-instance",
         UnbindInstance = "unbind-instance",
+        /// Between gates.
+        GiveWay = "give-way",
     }
 
     /// What can be asked of one gate, of any gate, or of every gate.
@@ -232,6 +234,11 @@ impl Prefix {
     /// An event for every service that asks for it.
     pub(crate) fn all(&self, event: AllEvent) -> Subject {
         self.join(&["all", event.as_str()])
+    }
+
+    /// All events for services that ask.
+    pub(crate) fn all_events(&self) -> Subject {
+        self.join(&["all", "*"])
     }
 
     /// An operation on a session of a gate.

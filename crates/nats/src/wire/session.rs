@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tidegate::bus::{Connected, GateError, SessionOp, SessionReply};
+use tidegate::bus::{Connected, GateError, GiveWay, SessionOp, SessionReply};
 use tidegate::{Delivery, Packet};
 use tidegate_protocol::{
     DeviceId, GroupName, InstanceId, Name, SessionId, Settings, Snapshot, TooLarge, UserId,
@@ -47,6 +47,41 @@ struct BindInstance {
 #[serde(deny_unknown_fields)]
 struct Service {
     service: Name,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    user: UserId,
+    way: Way,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Way {
+    No,
+    IfDormant,
+    Yes,
+}
+
+impl From<GiveWay> for Way {
+    fn from(way: GiveWay) -> Self {
+        match way {
+            GiveWay::No => Self::No,
+            GiveWay::IfDormant => Self::IfDormant,
+            GiveWay::Yes => Self::Yes,
+        }
+    }
+}
+
+impl From<Way> for GiveWay {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::No => Self::No,
+            Way::IfDormant => Self::IfDormant,
+            Way::Yes => Self::Yes,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +128,13 @@ pub(crate) fn encode(op: SessionOp) -> Result<(SessionVerb, Envelope), GateError
             SessionVerb::UnbindInstance,
             Envelope::json(&Service { service }),
         ),
+        SessionOp::GiveWay(user, way) => (
+            SessionVerb::GiveWay,
+            Envelope::json(&Login {
+                user,
+                way: way.into(),
+            }),
+        ),
     })
 }
 
@@ -130,6 +172,10 @@ pub(crate) fn decode(
         }
         SessionVerb::UnbindInstance => {
             SessionOp::UnbindInstance(read_json::<Service>(body)?.service)
+        }
+        SessionVerb::GiveWay => {
+            let Login { user, way } = read_json(body)?;
+            SessionOp::GiveWay(user, way.into())
         }
     })
 }
@@ -187,7 +233,7 @@ pub(crate) fn decode_result(
             Ok(snapshot) => Ok(SessionReply::Session(Arc::new(snapshot))),
             Err(_) => Err(unknown),
         },
-        SessionVerb::Connected => match read_json::<IsConnected>(body) {
+        SessionVerb::Connected | SessionVerb::GiveWay => match read_json::<IsConnected>(body) {
             Ok(state) => Ok(SessionReply::Connected(match state.connected {
                 State::Attached => Connected::Attached,
                 State::Dormant => Connected::Dormant,

@@ -24,6 +24,7 @@ id = "{id}"
 bus = "nats"
 [[tcp]]
 address = "127.0.0.1:0"
+v1_error_topic = "error"
 [[websocket]]
 address = "127.0.0.1:0"
 [admin]

@@ -104,12 +104,7 @@ async fn another_prefix_is_another_world() {
     reached(&mut client(second.listeners[0])).await;
     let mut stream = client(first.listeners[0]);
     stream.write_all(&frame("echo/echo/1", b"x")).unwrap();
-    // The version 1 protocol has no word for an error: the connection is closed.
-    let mut ada = Person::connect(&tcp(&first), &[]);
-    ada.types("echo/echo x");
-    ada.sees("echo/echo");
-    let (code, text) = ada.leaves();
-    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(packet(&mut stream).0, "error");
 }
 
 /// Until a call is answered: a service that has just begun may not be known to a gate yet.

@@ -1,0 +1,180 @@
+//! Calls of services: where each goes, and what its answer means.
+
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, Weak};
+
+use async_nats::{Message, Subject};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use parking_lot::Mutex;
+use tidegate::bus::{Bus as _, Call, CallError, CallResult, Responder};
+use tidegate_protocol::{ErrorCode, InstanceId, InvalidName};
+
+use crate::bus::Inner;
+use crate::header::Headers;
+use crate::mux::{AskError, Waiting};
+use crate::subject::{Class, Prefix};
+use crate::wire;
+
+/// Most targets that a lane remembers: clients can name any.
+const TARGETS: usize = 4_096;
+
+impl Inner {
+    /// Sends a call on its way. An instance in this process is preferred.
+    pub(crate) fn call(self: &Arc<Self>, call: Call<'_>, responder: Responder) {
+        if self.near.serves(call.service, call.instance) {
+            return self.near.call(call, responder);
+        }
+        let lane = self.lane_of(call.session.as_deref());
+        let target = match lane.targets.get(self, &call) {
+            Ok(target) => target,
+            // Not of the grammar: nobody can listen there.
+            Err(_) => return responder.answer(Err(ErrorCode::NOT_FOUND.into())),
+        };
+        let session = call
+            .session
+            .as_deref()
+            .map(|s| (s.encode_ascii(), s.trace_id));
+        let session = session
+            .as_ref()
+            .map(|(json, trace)| (json.as_str(), *trace));
+        let headers = wire::call::head(session, call.span_id, call.wants_answer);
+        lane.send(
+            target.subject.clone(),
+            (!headers.is_empty()).then_some(headers),
+            call.body,
+            self.options.call_timeout,
+            Waiting::Call(Asked { responder, target }),
+        );
+    }
+}
+
+/// A call on its way.
+pub(crate) struct Asked {
+    responder: Responder,
+    target: Arc<Target>,
+}
+
+impl Asked {
+    /// Takes what came of it.
+    pub(crate) fn take(self, reply: Result<Message, AskError>) {
+        let result = match reply {
+            Ok(message) => self.target.answer(message),
+            Err(error) => Err(self.target.failure(error)),
+        };
+        self.responder.answer(result);
+    }
+}
+
+/// Where calls of one method go.
+pub(crate) struct Target {
+    class: Class,
+    service: Box<str>,
+    method: Box<str>,
+    instance: Option<InstanceId>,
+    subject: Subject,
+    bus: Weak<Inner>,
+}
+
+impl Target {
+    fn new(bus: &Arc<Inner>, call: &Call<'_>) -> Result<Self, InvalidName> {
+        let class = Class::of(call.caller);
+        Ok(Self {
+            class,
+            service: call.service.into(),
+            method: call.method.into(),
+            instance: call.instance.cloned(),
+            subject: subject(&bus.prefix, class, call)?,
+            bus: Arc::downgrade(bus),
+        })
+    }
+
+    fn is_of(&self, call: &Call<'_>) -> bool {
+        self.class == Class::of(call.caller)
+            && *self.method == *call.method
+            && *self.service == *call.service
+            && self.instance.as_ref() == call.instance
+    }
+
+    fn answer(&self, message: Message) -> CallResult {
+        let headers = Headers(message.headers.as_ref());
+        match wire::call::read_answer(headers, message.payload) {
+            Ok(result) => result,
+            Err(malformed) => {
+                if let Some(bus) = self.bus.upgrade() {
+                    bus.malformed(&self.subject, &malformed);
+                }
+                Err(CallError::new(
+                    ErrorCode::INTERNAL,
+                    "the service's answer is malformed",
+                ))
+            }
+        }
+    }
+
+    fn failure(&self, error: AskError) -> CallError {
+        match error {
+            AskError::Unavailable => ErrorCode::UNAVAILABLE.into(),
+            AskError::OutcomeUnknown => ErrorCode::OUTCOME_UNKNOWN.into(),
+            AskError::Overloaded => ErrorCode::OVERLOADED.into(),
+            AskError::TooLarge => CallError::new(
+                ErrorCode::BAD_BODY,
+                "the packet is larger than the bus takes",
+            ),
+            AskError::NoResponders => self.nobody().into(),
+        }
+    }
+
+    /// Nobody listens for this call.
+    fn nobody(&self) -> ErrorCode {
+        let Some(bus) = self.bus.upgrade() else {
+            return ErrorCode::UNAVAILABLE;
+        };
+        match &self.instance {
+            // After a reconnect of all, others may not be back yet: no reason to give up
+            // what is kept in that instance.
+            Some(_) if bus.is_back_lately() => ErrorCode::UNAVAILABLE,
+            Some(_) => ErrorCode::INSTANCE_GONE,
+            None => bus.nobody(&self.service, &self.method, self.class),
+        }
+    }
+}
+
+fn subject(prefix: &Prefix, class: Class, call: &Call<'_>) -> Result<Subject, InvalidName> {
+    match call.instance {
+        Some(instance) => prefix.instance_call(class, call.service, instance, call.method),
+        None => prefix.call(class, call.service, call.method),
+    }
+}
+
+/// The targets of calls made lately.
+#[derive(Default)]
+pub(crate) struct Targets {
+    hasher: DefaultHashBuilder,
+    table: Mutex<HashTable<Arc<Target>>>,
+}
+
+impl Targets {
+    fn get(&self, bus: &Arc<Inner>, call: &Call<'_>) -> Result<Arc<Target>, InvalidName> {
+        let class = Class::of(call.caller);
+        let hash = self
+            .hasher
+            .hash_one((class, call.service, call.method, call.instance));
+        let mut table = self.table.lock();
+        if let Some(found) = table.find(hash, |target| target.is_of(call)) {
+            return Ok(found.clone());
+        }
+        let target = Arc::new(Target::new(bus, call)?);
+        if table.len() >= TARGETS {
+            table.clear();
+        }
+        table.insert_unique(hash, target.clone(), |target| {
+            self.hasher.hash_one((
+                target.class,
+                &*target.service,
+                &*target.method,
+                target.instance.as_ref(),
+            ))
+        });
+        Ok(target)
+    }
+}

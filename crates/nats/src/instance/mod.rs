@@ -1,0 +1,191 @@
+//! Instances of services in this process, made reachable: claim of the id, subscriptions,
+//! and an end that loses nothing.
+//!
+//! - This file: registering, and its end.
+//! - [`claim`]: whether the id is free, and whether the others of the service agree.
+//! - [`intake`]: what came, in order and bounded.
+//! - [`serve`]: what becomes of a message, and of its answer.
+
+mod claim;
+mod intake;
+mod serve;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use tidegate::bus::{BusError, Endpoint, InstanceInfo, Registration};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::{self, JoinHandle};
+use tokio::time::timeout;
+
+use crate::counters::{Counters, LogLimit};
+use crate::micro::describe::Described;
+use crate::mux::Lane;
+use crate::subject::{AllEvent, Prefix, QUEUE};
+use intake::{Intake, Sources};
+use serve::Server;
+
+/// Messages served in a row before others have their turn.
+const TURN: usize = 64;
+/// Lines a second about messages that could not be served.
+const LINES: u32 = 1;
+/// How long the client may take to accept the end of a subscription.
+const UNSUBSCRIBE: Duration = Duration::from_secs(1);
+
+/// What instances of this process share.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) prefix: Prefix,
+    pub(crate) counters: Arc<Counters>,
+    /// Most messages that a subscription keeps.
+    pub(crate) inbound: usize,
+}
+
+/// Makes an instance reachable. Calls come from when this is done, and perhaps from a moment
+/// before, until the registration has ended.
+pub(crate) async fn register(
+    home: Home,
+    info: InstanceInfo,
+    endpoint: Arc<dyn Endpoint>,
+) -> Result<Registration, BusError> {
+    let described = Arc::new(Described::new(&home.prefix, info, rand::random()));
+    let claim = claim::claim(&home, described.clone()).await?;
+    let sources = subscribe(&home, described.info()).await?;
+    home.lane.link.fence().await?;
+    described.set_claimed();
+    let server = Arc::new(Server {
+        link: home.lane.link.clone(),
+        prefix: home.prefix.clone(),
+        counters: home.counters.clone(),
+        described,
+        endpoint,
+        runtime: Handle::current(),
+        lines: LogLimit::new(LINES),
+    });
+    let (stop, stopped) = oneshot::channel();
+    let intake = Intake::new(sources, home.inbound);
+    let served = task::spawn(task::unconstrained(serve(server, intake, stopped)));
+    Ok(Registration::with_async_end(move || async move {
+        // Nobody finds the instance any more; what was sent to it before is served.
+        drop(claim);
+        // It is gone only where its runtime is.
+        let _ = stop.send(());
+        let _ = served.await;
+    }))
+}
+
+async fn subscribe(home: &Home, info: &InstanceInfo) -> Result<Sources, BusError> {
+    let (link, prefix) = (&home.lane.link, &home.prefix);
+    let (service, instance) = (&info.service, &info.instance);
+    let all = match (info.wants_started, info.wants_dormancy, info.wants_gates) {
+        (false, false, false) => None,
+        (true, false, false) => Some(prefix.all(AllEvent::Started)),
+        (false, false, true) => Some(prefix.all(AllEvent::GateGone)),
+        _ => Some(prefix.all_events()),
+    };
+    Ok(Sources {
+        all: match all {
+            // Each service gets one of each.
+            Some(subject) => Some(link.subscribe(subject, Some(service)).await?),
+            None => None,
+        },
+        own: link
+            .subscribe(prefix.instance_calls_of(service, instance), None)
+            .await?,
+        calls: link
+            .subscribe(prefix.calls_of(service), Some(QUEUE))
+            .await?,
+    })
+}
+
+/// Serves what comes, in its order, until told to stop and all that came is served.
+///
+/// Runs unconstrained: a subscription that seems to be empty because the task has used up its
+/// turn would let a message overtake another.
+async fn serve(server: Arc<Server>, mut intake: Intake, stopped: oneshot::Receiver<()>) {
+    let mut stopped = Some(stopped);
+    let mut fence: Option<JoinHandle<()>> = None;
+    loop {
+        tokio::select! {
+            biased;
+            _ = wait(&mut stopped) => {
+                stopped = None;
+                intake.sources.unsubscribe().await;
+                let link = server.link.clone();
+                fence = Some(task::spawn(async move {
+                    // Where the server cannot be reached nothing more comes of it.
+                    let _ = link.fence().await;
+                }));
+            }
+            () = joined(&mut fence) => break,
+            () = poll_fn(|cx| intake.poll_take(cx, |kind, message| server.refuse(kind, &message))) => {}
+        }
+        while turn(&server, &mut intake) {
+            intake.take(|kind, message| server.refuse(kind, &message));
+            task::yield_now().await;
+        }
+    }
+    // The fence came after everything that the server had sent: it is here.
+    intake.take(|kind, message| server.refuse(kind, &message));
+    while turn(&server, &mut intake) {
+        task::yield_now().await;
+    }
+}
+
+/// Serves some; answers whether there is more.
+fn turn(server: &Arc<Server>, intake: &mut Intake) -> bool {
+    for _ in 0..TURN {
+        match intake.next() {
+            Some(message) => server.serve(message),
+            None => return false,
+        }
+    }
+    true
+}
+
+async fn wait(stopped: &mut Option<oneshot::Receiver<()>>) {
+    match stopped {
+        // A sender that is gone has left its registration: the same.
+        Some(stopped) => drop(stopped.await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn joined(fence: &mut Option<JoinHandle<()>>) {
+    match fence {
+        Some(fence) => drop(fence.await),
+        None => std::future::pending().await,
+    }
+}
+
+impl Sources {
+    async fn unsubscribe(&mut self) {
+        for subscriber in [
+            Some(&mut self.calls),
+            Some(&mut self.own),
+            self.all.as_mut(),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            end(subscriber).await;
+        }
+    }
+}
+
+/// Ends a subscription so that nothing is lost of what the server has sent, and will have
+/// sent until it has read this. A [`fence`](crate::link::Link::fence) afterwards comes after
+/// all of that.
+///
+/// The client's own `drain` and `unsubscribe` forget the subscription before the server has:
+/// messages that come meanwhile are dropped. Told to end it after more messages than can
+/// come, the client keeps it. The server ends it at once: the number is above its largest,
+/// and to end after no number of messages is to end now.
+pub(crate) async fn end(subscriber: &mut Subscriber) {
+    // While there is no connection the client takes in commands only up to a number.
+    let _ = timeout(UNSUBSCRIBE, subscriber.unsubscribe_after(u64::MAX)).await;
+}
