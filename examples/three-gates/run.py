@@ -10,10 +10,12 @@ import ctypes
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -38,6 +40,8 @@ COLOURS = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 SAY = threading.Lock()
+# At the beginning of a line: who reads along knows.
+TIME = re.compile(r"^(\d{4}-\S+Z|\[\d+\] \S+ \S+) +")
 
 
 class Failed(Exception):
@@ -90,7 +94,7 @@ class Child:
                 self.lines.append(line)
                 self.said.notify_all()
             if self.shows(line):
-                say(line.rstrip(), self.name, self.colour)
+                say(TIME.sub("", line.rstrip()), self.name, self.colour)
 
     def wait_for(self, text):
         """Until it has said this."""
@@ -143,6 +147,28 @@ def answers(url):
         except OSError as error:
             if time.monotonic() > deadline:
                 raise Failed(f"{url}: {error}") from None
+        time.sleep(0.1)
+
+
+def packet(topic, body):
+    """As the version 1 protocol has it."""
+    return struct.pack("<HH", 4 + len(topic) + len(body), len(topic)) + topic + body
+
+
+def serves(port, method):
+    """Waits until a gate's client gets an answer from a service."""
+    deadline = time.monotonic() + PATIENCE
+    request = packet(f"{method}/1".encode(), b"hello")
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+                client.sendall(request)
+                if client.recv(1024) == request:
+                    return
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise Failed(f"{method} does not answer at port {port}")
         time.sleep(0.1)
 
 
@@ -209,6 +235,7 @@ def describe(args, server, python, ports, home):
     # With a letter in front: of figures alone NATS would make a number.
     passwords = {name: "p" + secrets.token_hex(16) for name in [*GATES, "chat", "hello"]}
     told = {name.replace("-", "_").upper(): password for name, password in passwords.items()}
+    token = secrets.token_hex(16)
     verbose = args.verbose
     nodes = [
         Child(
@@ -219,12 +246,17 @@ def describe(args, server, python, ports, home):
                 "ROUTES": json.dumps([f"nats-route://{at(port)}" for port in cluster]),
                 "STORE": str(home / name),
             },
-            lambda line: verbose or "[ERR]" in line or "[FTL]" in line,
+            # Servers that are not up yet, or not any more, are no news here.
+            lambda line: verbose or "[FTL]" in line or "[ERR]" in line and "rid:" not in line and "route" not in line,
         )
         for i, name in enumerate(NODES)
     ]
     nats = [part for url in urls for part in ("--nats", url)]
     common = ["--config", HERE / "gates.toml", *nats, "--log-format", "human"]
+
+    def of_note(line):
+        words = ("WARN", "ERROR", "NATS", "ready", "stop", "tidegate:")
+        return verbose or any(word in line for word in words)
 
     def is_who(name):
         return {"TIDEGATE__NATS__USER": name, "TIDEGATE__NATS__PASSWORD": passwords[name]}
@@ -233,26 +265,24 @@ def describe(args, server, python, ports, home):
         Child(
             name,
             [program, "serve", *common, "--id", name,
-             "--tcp", at(tcp[i]), "--ws", at(ws[i]), "--admin", at(admin[i]),
-             "--set", "tcp.0.resume_over_plaintext=true",
-             "--set", "websocket.0.resume_over_plaintext=true"],
-            is_who(name),
+             "--tcp", at(tcp[i]), "--ws", at(ws[i]), "--admin", at(admin[i])],
+            is_who(name) | {"TIDEGATE__ADMIN__TOKEN": token},
+            of_note,
         )
         for i, name in enumerate(GATES)
     ]
-    chat = Child("chat", [program, "service", "chat", *common], is_who("chat"))
+    chat = Child("chat", [program, "service", "chat", *common], is_who("chat"), of_note)
     with_password = [url.replace("://", f"://hello:{passwords['hello']}@") for url in urls]
     hello = Child(
         "hello", [python, "-u", HERE.parent / "nats" / "python" / "hello.py"],
         {"NATS_URL": ",".join(with_password)},
     )
     health = [f"http://{at(port)}/healthz" for port in monitor]
-    ready = [f"http://{at(port)}/readyz" for port in admin]
-    reached = [(f"tcp://{at(t)}", f"ws://{at(w)}/") for t, w in zip(tcp, ws)]
-    return nodes, gates, chat, hello, health, ready, reached, program
+    urls = [(f"tcp://{at(t)}", f"ws://{at(w)}/", f"http://{at(a)}") for t, w, a in zip(tcp, ws, admin)]
+    return nodes, gates, chat, hello, health, tcp, urls, token, program
 
 
-def what_to_try(program, reached, children):
+def what_to_try(program, urls, token, children):
     """Printed when all is up."""
     try:
         program = "./" + str(Path(program).relative_to(Path.cwd()))
@@ -262,12 +292,12 @@ def what_to_try(program, reached, children):
         "",
         "All is up. Ctrl-C stops it.",
         "",
-        *(f"  {gate}   {tcp}   {ws}" for gate, (tcp, ws) in zip(GATES, reached)),
+        *(f"  {gate}   {tcp}   {ws}   {admin}/readyz" for gate, (tcp, ws, admin) in zip(GATES, urls)),
         "",
         "Chat through two gates. In two more terminals:",
         "",
-        f"  {program} connect {reached[0][0]}",
-        f"  {program} connect {reached[1][1]}",
+        f"  {program} connect {urls[0][0]}",
+        f"  {program} connect {urls[1][1]}",
         "",
         "and type, in turn:",
         "",
@@ -277,6 +307,10 @@ def what_to_try(program, reached, children):
         "The chat service is a process of its own, in Rust. hello is one in Python:",
         "",
         "  hello/tell to me                     hello/shout to all",
+        "",
+        "What a gate counts:",
+        "",
+        f"  curl -H 'Authorization: Bearer {token}' {urls[0][2]}/metrics",
         "",
         "Then kill any of them, and go on: what dies is started again.",
         "",
@@ -289,7 +323,7 @@ def what_to_try(program, reached, children):
 def run(args, children, home):
     server, python = tools(args)
     ports = Ports(0 if args.free_ports else args.first_port)
-    nodes, gates, chat, hello, health, ready, reached, program = describe(
+    nodes, gates, chat, hello, health, tcp, urls, token, program = describe(
         args, server, python, ports, home)
     ports.release()
     # In the order in which they are stopped.
@@ -304,10 +338,10 @@ def run(args, children, home):
     for child in [*gates, chat, hello]:
         child.start()
     chat.wait_for("is ready")
-    hello.wait_for("serving as")
-    for url in ready:
-        answers(url)
-    what_to_try(program, reached, everyone)
+    for port, (_, _, admin) in zip(tcp, urls):
+        answers(f"{admin}/readyz")
+        serves(port, "hello/echo")
+    what_to_try(program, urls, token, everyone)
     while True:
         for child in everyone:
             child.look_after()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidegate_nats::{Auth, ConnectError, NatsOptions, Prefix, Secret};
+use tidegate_nats::{Auth, ConnectError, Nats, NatsOptions, Prefix, Secret};
 
 use crate::config::Config;
 use crate::config::model::bus::NatsConfig;
@@ -11,7 +11,7 @@ use crate::config::value::file::FilePath;
 
 /// NATS, as others are on it.
 pub(crate) struct Reached {
-    pub(crate) bus: Arc<dyn tidegate::bus::Bus>,
+    pub(crate) bus: Arc<Nats>,
     /// What this gate or service is called.
     pub(crate) name: String,
     /// Where it is, for people.
@@ -97,13 +97,5 @@ impl NatsConfig {
     fn at(&self) -> String {
         let servers: Vec<&str> = self.servers.0.iter().map(|s| s.as_str()).collect();
         servers.join(", ")
-    }
-}
-
-pub(crate) struct Nats;
-impl Nats {
-    async fn connect(options: NatsOptions) -> Result<Arc<dyn tidegate::bus::Bus>, ConnectError> {
-        options.check()?;
-        Ok(Arc::new(tidegate::bus::LocalBus::new()))
     }
 }
