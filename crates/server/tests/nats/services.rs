@@ -60,15 +60,24 @@ async fn a_service_that_stops() {
     let url = nats.url();
     let server = gate("gate-1", &url);
     let mut echo = service(&["echo", "--nats", &url, "--instance", "echo-1"]).await;
-    assert!(echo.output().contains("instance echo-1"), "{}", echo.output());
+    assert!(
+        echo.output().contains("instance echo-1"),
+        "{}",
+        echo.output()
+    );
     let mut stream = client(server.listeners[0]);
     reached(&mut stream).await;
-    stream.write_all(&frame("echo/after/2", b"1s done")).unwrap();
+    stream
+        .write_all(&frame("echo/after/2", b"1s done"))
+        .unwrap();
     // Comes after it on the same way.
     stream.write_all(&frame("echo/echo/3", b"x")).unwrap();
     assert_eq!(packet(&mut stream).0, "echo/echo/3");
     echo.terminate();
-    assert_eq!(packet(&mut stream), ("echo/after/2".to_owned(), b"done".to_vec()));
+    assert_eq!(
+        packet(&mut stream),
+        ("echo/after/2".to_owned(), b"done".to_vec())
+    );
     assert!(echo.ended().await.success(), "{}", echo.output());
     let _again = service(&["echo", "--nats", &url, "--instance", "echo-1"]).await;
     reached(&mut stream).await;
@@ -83,11 +92,16 @@ async fn a_gate_that_stops() {
     let _echo = service(&["echo", "--nats", &url]).await;
     let mut stream = client(server.listeners[0]);
     reached(&mut stream).await;
-    stream.write_all(&frame("echo/after/2", b"1s done")).unwrap();
+    stream
+        .write_all(&frame("echo/after/2", b"1s done"))
+        .unwrap();
     stream.write_all(&frame("echo/echo/3", b"x")).unwrap();
     assert_eq!(packet(&mut stream).0, "echo/echo/3");
     server.signal("TERM");
-    assert_eq!(packet(&mut stream), ("echo/after/2".to_owned(), b"done".to_vec()));
+    assert_eq!(
+        packet(&mut stream),
+        ("echo/after/2".to_owned(), b"done".to_vec())
+    );
     assert_eq!(server.ended().code(), Some(0));
 }
 

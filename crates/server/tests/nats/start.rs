@@ -58,10 +58,18 @@ async fn credentials() {
         { user: gate, password: right-password } ] }";
     let nats = NatsServer::options().config(users).start().await;
     let text = config("gate-1", &nats.url());
-    for wrong in ["", "user = \"gate\"\npassword = \"wrong-password\"\n", "token = \"wrong-password\"\n"] {
+    for wrong in [
+        "",
+        "user = \"gate\"\npassword = \"wrong-password\"\n",
+        "token = \"wrong-password\"\n",
+    ] {
         let ended = refused(&(text.clone() + wrong));
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-        assert!(ended.stderr.contains("NATS refuses the credentials"), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("NATS refuses the credentials"),
+            "{}",
+            ended.stderr
+        );
         assert!(!ended.stderr.contains("wrong-password"), "{}", ended.stderr);
     }
     let files = super::support::server::Scratch::new();
@@ -80,7 +88,11 @@ async fn a_token() {
     let nats = NatsServer::options().config(token).start().await;
     let text = config("gate-1", &nats.url());
     let ended = refused(&(text.clone() + "token = \"wrong-token\"\n"));
-    assert!(ended.stderr.contains("NATS refuses the credentials"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("NATS refuses the credentials"),
+        "{}",
+        ended.stderr
+    );
     let server = Server::start(&(text + "token = \"right-token\"\n"), &[]);
     assert_eq!(server.admin("/readyz").unwrap().0, 200);
 }
@@ -98,7 +110,7 @@ async fn tls() {
     );
     // A server that nobody known vouches for; then one that wants to see a certificate.
     for (wrong, why) in [
-        (String::new(), "TLS"),
+        (String::new(), "certificate"),
         (ca.clone(), "NATS at tls://"),
         ("[nats.tls]\nca = \"/missing\"\n".to_owned(), "/missing"),
     ] {

@@ -28,11 +28,19 @@ async fn nats_goes_and_comes_back() {
     readiness(&server, 200).await;
     let mut stream = client(server.listeners[0]);
     nats.kill();
-    assert_eq!(readiness(&server, 503).await, "not ready: the bus is down\n");
+    assert_eq!(
+        readiness(&server, 503).await,
+        "not ready: the bus is down\n"
+    );
     server.counts("tidegate_bus_up", 0);
     assert_eq!(server.admin("/healthz").unwrap().0, 200);
-    stream.write_all(&frame("echo/echo/1", b"still here")).unwrap();
-    assert_eq!(packet(&mut stream), ("echo/echo/1".to_owned(), b"still here".to_vec()));
+    stream
+        .write_all(&frame("echo/echo/1", b"still here"))
+        .unwrap();
+    assert_eq!(
+        packet(&mut stream),
+        ("echo/echo/1".to_owned(), b"still here".to_vec())
+    );
     nats.restart().await;
     readiness(&server, 200).await;
     server.counts("tidegate_bus_up", 1);
