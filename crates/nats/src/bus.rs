@@ -7,21 +7,24 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use async_nats::Subject;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tidegate::bus::{
     Bus, BusError, BusStats, Call, Endpoint, Event, EventTarget, GateEndpoint, GateError, GateInfo,
     GateReply, GateRequest, InstanceInfo, LocalBus, Policy, Registration, Responder, SessionOp,
     SessionReply,
 };
-use tidegate_protocol::{ErrorCode, GateId, InstanceId, SessionId, Snapshot};
+use tidegate_protocol::{GateId, InstanceId, SessionId, Snapshot};
 use tokio::task;
 
+use crate::ask::Asks;
 use crate::counters::{Counters, LogLimit};
+use crate::discover::Discovery;
 use crate::header::Malformed;
+use crate::instance;
 use crate::link::{ConnectError, Link};
 use crate::mux::Lane;
 use crate::options::{NatsOptions, OptionsError, read_auth};
-use crate::subject::{Class, Prefix};
+use crate::subject::Prefix;
 
 /// The bus on NATS.
 ///
@@ -47,7 +50,10 @@ pub(crate) struct Inner {
     lanes: ArcSwap<Vec<(GateId, usize, Arc<Lane>)>>,
     /// The gates and instances of this process.
     pub(crate) near: LocalBus,
+    /// What is asked of sessions on other gates.
+    pub(crate) asks: Asks,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) discovery: Discovery,
     lines: LogLimit,
 }
 
@@ -76,7 +82,9 @@ impl Nats {
             home,
             lanes: ArcSwap::default(),
             near: LocalBus::new(),
+            asks: Asks::new(options.prefix.clone(), options.ask_timeout),
             counters,
+            discovery: Discovery::new(),
             lines: LogLimit::new(1),
             options,
         }))))
@@ -115,12 +123,6 @@ impl Inner {
     /// Whether there is a connection again, since a moment ago.
     pub(crate) fn is_back_lately(&self) -> bool {
         self.home.link.is_back_lately()
-    }
-
-    /// What it means that nobody takes a call.
-    pub(crate) fn nobody(&self, service: &str, method: &str, class: Class) -> ErrorCode {
-        let _ = (service, method, class);
-        ErrorCode::UNAVAILABLE
     }
 
     /// Counts, and tells now and then, that a message was not what it should be.
@@ -192,7 +194,7 @@ impl Bus for Nats {
     }
 
     fn policy(&self, service: &str) -> Policy {
-        self.0.near.policy(service)
+        self.0.discovery.policy(service)
     }
 
     fn register(
@@ -200,15 +202,15 @@ impl Bus for Nats {
         instance: InstanceInfo,
         endpoint: Arc<dyn Endpoint>,
     ) -> BoxFuture<'static, Result<Registration, BusError>> {
-        self.0.near.register(instance, endpoint)
+        instance::register(self.0.clone(), instance, endpoint).boxed()
     }
 
     fn instances(&self, service: &str) -> BoxFuture<'static, Result<Vec<InstanceInfo>, BusError>> {
-        self.0.near.instances(service)
+        self.0.clone().instances(service.to_owned()).boxed()
     }
 
     fn instance_up(&self, service: &str, instance: &InstanceId) -> BoxFuture<'static, ()> {
-        self.0.near.instance_up(service, instance)
+        self.0.instance_up(service, instance)
     }
 
     fn register_gate(
@@ -216,11 +218,11 @@ impl Bus for Nats {
         gate: GateInfo,
         endpoint: Arc<dyn GateEndpoint>,
     ) -> BoxFuture<'static, Result<Registration, BusError>> {
-        self.0.near.register_gate(gate, endpoint)
+        self.0.clone().register_gate(gate, endpoint).boxed()
     }
 
     fn gates(&self) -> BoxFuture<'static, Result<Vec<GateInfo>, BusError>> {
-        self.0.near.gates()
+        self.0.clone().gates().boxed()
     }
 
     fn session(
@@ -229,11 +231,11 @@ impl Bus for Nats {
         session: SessionId,
         op: SessionOp,
     ) -> BoxFuture<'static, Result<SessionReply, GateError>> {
-        self.0.near.session(gate, session, op)
+        self.0.session(gate, session, op)
     }
 
     fn every_gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
-        self.0.near.every_gate(request)
+        self.0.every_gate(request)
     }
 
     fn attach_shard(
@@ -242,6 +244,19 @@ impl Bus for Nats {
         number: usize,
     ) -> BoxFuture<'static, Result<Registration, BusError>> {
         self.0.clone().attach(gate.clone(), number).boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'static, ()> {
+        let lanes = self.0.lanes.load();
+        let links = lanes.iter().map(|(.., lane)| lane).chain([&self.0.home]);
+        let fences: Vec<_> = links
+            .map(|lane| {
+                let link = lane.link.clone();
+                async move { link.fence().await }
+            })
+            .collect();
+        // What cannot be sent has its outcome told as unknown.
+        join_all(fences).map(drop).boxed()
     }
 
     fn stats(&self) -> BusStats {

@@ -5,9 +5,12 @@ mod bucket;
 mod bus;
 mod call;
 mod counters;
+mod discover;
 #[cfg(test)]
 mod document;
 mod events;
+mod fan_out;
+mod gates;
 mod gone;
 mod header;
 mod instance;
