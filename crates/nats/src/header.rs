@@ -48,7 +48,7 @@ pub(crate) const NEAR: HeaderName = HeaderName::from_static("Tidegate-Near");
 
 /// All of them, as the specification lists them.
 #[cfg(test)]
-pub(crate) fn all() -> [HeaderName; 15] {
+pub(crate) fn all() -> [HeaderName; 16] {
     [
         SESSION,
         TRACEPARENT,
@@ -65,6 +65,7 @@ pub(crate) fn all() -> [HeaderName; 15] {
         GROUP,
         GATE,
         MORE,
+        NEAR,
     ]
 }
 
