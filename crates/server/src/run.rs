@@ -36,10 +36,8 @@ pub(crate) enum RunError {
     Config(#[from] Mistakes),
     #[error("cannot start: {0}")]
     Start(StartError),
-    #[error(
-        "cannot start: a gate that lives has the id {0:?}; give this one another, by id or --id"
-    )]
-    TakenId(String),
+    #[error("cannot start: {0} lives already; give this one another id, by id or --id")]
+    Taken(String),
     #[error("cannot start: {0}")]
     Bus(#[from] Unreached),
     #[error("cannot start: {0}")]
@@ -65,7 +63,7 @@ pub(crate) enum RunError {
 impl From<StartError> for RunError {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Bus(BusError::Taken(id)) => Self::TakenId(id),
+            StartError::Bus(BusError::Taken(who)) => Self::Taken(who),
             other => Self::Start(other),
         }
     }
