@@ -109,11 +109,12 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
 
 /// The gate that is configured, on the bus that is.
 async fn build(config: &Config, auth: Option<&Arc<Auth>>) -> Result<GateBuilder, RunError> {
+    let id = config.gate_id();
     let bus = match config.bus {
         BusKind::Local => None,
-        BusKind::Nats => Some(bus::reach(config, &config.gate_id()).await?),
+        BusKind::Nats => Some(bus::reach(config, &id).await?),
     };
-    Ok(config.gate(auth, bus.as_ref()).await?)
+    Ok(config.gate(&id, auth, bus.as_ref()).await?)
 }
 
 /// Reads certificates and the keys of tokens again at each SIGHUP; both log what came of it.
