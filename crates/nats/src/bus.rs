@@ -7,21 +7,23 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use async_nats::Subject;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tidegate::bus::{
     Bus, BusError, BusStats, Call, Endpoint, Event, EventTarget, GateEndpoint, GateError, GateInfo,
     GateReply, GateRequest, InstanceInfo, LocalBus, Policy, Registration, Responder, SessionOp,
     SessionReply,
 };
-use tidegate_protocol::{ErrorCode, GateId, InstanceId, SessionId, Snapshot};
+use tidegate_protocol::{GateId, InstanceId, SessionId, Snapshot};
 use tokio::task;
 
 use crate::counters::{Counters, LogLimit};
+use crate::discover::Discovery;
 use crate::header::Malformed;
+use crate::instance;
 use crate::link::{ConnectError, Link};
 use crate::mux::Lane;
 use crate::options::{NatsOptions, OptionsError, read_auth};
-use crate::subject::{Class, Prefix};
+use crate::subject::Prefix;
 
 /// The bus on NATS.
 ///
@@ -48,6 +50,7 @@ pub(crate) struct Inner {
     /// The gates and instances of this process.
     pub(crate) near: LocalBus,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) discovery: Discovery,
     lines: LogLimit,
 }
 
@@ -77,6 +80,7 @@ impl Nats {
             lanes: ArcSwap::default(),
             near: LocalBus::new(),
             counters,
+            discovery: Discovery::new(),
             lines: LogLimit::new(1),
             options,
         }))))
@@ -115,12 +119,6 @@ impl Inner {
     /// Whether there is a connection again, since a moment ago.
     pub(crate) fn is_back_lately(&self) -> bool {
         self.home.link.is_back_lately()
-    }
-
-    /// What it means that nobody takes a call.
-    pub(crate) fn nobody(&self, service: &str, method: &str, class: Class) -> ErrorCode {
-        let _ = (service, method, class);
-        ErrorCode::UNAVAILABLE
     }
 
     /// Counts, and tells now and then, that a message was not what it should be.
@@ -192,7 +190,7 @@ impl Bus for Nats {
     }
 
     fn policy(&self, service: &str) -> Policy {
-        self.0.near.policy(service)
+        self.0.discovery.policy(service)
     }
 
     fn register(
@@ -200,15 +198,15 @@ impl Bus for Nats {
         instance: InstanceInfo,
         endpoint: Arc<dyn Endpoint>,
     ) -> BoxFuture<'static, Result<Registration, BusError>> {
-        self.0.near.register(instance, endpoint)
+        instance::register(self.0.clone(), instance, endpoint).boxed()
     }
 
     fn instances(&self, service: &str) -> BoxFuture<'static, Result<Vec<InstanceInfo>, BusError>> {
-        self.0.near.instances(service)
+        self.0.clone().instances(service.to_owned()).boxed()
     }
 
     fn instance_up(&self, service: &str, instance: &InstanceId) -> BoxFuture<'static, ()> {
-        self.0.near.instance_up(service, instance)
+        self.0.instance_up(service, instance)
     }
 
     fn register_gate(
@@ -242,6 +240,19 @@ impl Bus for Nats {
         number: usize,
     ) -> BoxFuture<'static, Result<Registration, BusError>> {
         self.0.clone().attach(gate.clone(), number).boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'static, ()> {
+        let lanes = self.0.lanes.load();
+        let links = lanes.iter().map(|(.., lane)| lane).chain([&self.0.home]);
+        let fences: Vec<_> = links
+            .map(|lane| {
+                let link = lane.link.clone();
+                async move { link.fence().await }
+            })
+            .collect();
+        // What cannot be sent has its outcome told as unknown.
+        join_all(fences).map(drop).boxed()
     }
 
     fn stats(&self) -> BusStats {

@@ -57,11 +57,20 @@ pub(crate) struct Asked {
 impl Asked {
     /// Takes what came of it.
     pub(crate) fn take(self, reply: Result<Message, AskError>) {
-        let result = match reply {
-            Ok(message) => self.target.answer(message),
-            Err(error) => Err(self.target.failure(error)),
-        };
-        self.responder.answer(result);
+        let Self { responder, target } = self;
+        match reply {
+            Ok(message) => responder.answer(target.answer(message)),
+            Err(error) => match target.bus.upgrade() {
+                // What it means that nobody is there depends on the service.
+                Some(bus) if error == AskError::NoResponders => {
+                    let of = target.clone();
+                    bus.when_known(&of.service, move || {
+                        responder.answer(Err(target.failure(error)));
+                    });
+                }
+                _ => responder.answer(Err(target.failure(error))),
+            },
+        }
     }
 }
 
@@ -163,6 +172,7 @@ impl Targets {
         if let Some(found) = table.find(hash, |target| target.is_of(call)) {
             return Ok(found.clone());
         }
+        bus.heed(call.service);
         let target = Arc::new(Target::new(bus, call)?);
         if table.len() >= TARGETS {
             table.clear();

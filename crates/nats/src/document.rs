@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use async_nats::HeaderMap;
 use async_nats::header::HeaderValue;
 use bytes::Bytes;
-use tidegate_protocol::{DeviceId, ErrorCode, GateId, GroupName, InstanceId, SessionId, Snapshot};
+use tidegate_protocol::{DeviceId, ErrorCode, GateId, InstanceId, SessionId, Snapshot};
 
 use crate::header::{self, Headers};
 use crate::subject::{
@@ -76,7 +76,7 @@ fn subjects() {
     let p = Prefix::default();
     let gate = GateId::new("gate").unwrap();
     let instance = InstanceId::new("instance").unwrap();
-    let (service, group) = ("service".try_into().unwrap(), GroupName::new("x").unwrap());
+    let service = "service".try_into().unwrap();
     let session = SessionId(0xfeed);
     // All that can be built, with what varies by its name.
     let mut built = Vec::new();
@@ -95,10 +95,8 @@ fn subjects() {
         p.node(&gate, GateVerb::Count),
         p.any(GateVerb::Count),
         p.gates(GateVerb::Count),
-        p.group(&group),
         p.inbox("name").unwrap(),
     ]);
-    let hash = crate::subject::hash(&group);
     let mut code: BTreeSet<String> = BTreeSet::new();
     for subject in &built {
         let named = subject.split('.').skip(1).map(|token| match token {
@@ -106,7 +104,6 @@ fn subjects() {
             "started" => "<event>".to_owned(),
             "load" => "<op>".to_owned(),
             "count" => "<request>".to_owned(),
-            token if token == hash => "<hash>".to_owned(),
             token if token == session.to_string() => "<session>".to_owned(),
             token => token.to_owned(),
         });

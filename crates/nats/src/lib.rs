@@ -1,20 +1,30 @@
 //! The bus on NATS.
 
 mod ask;
+mod bucket;
 mod bus;
 mod call;
 mod counters;
+mod discover;
 #[cfg(test)]
 mod document;
 mod events;
+mod gone;
 mod header;
 mod instance;
+mod lease;
+mod line;
 mod link;
+mod locate;
+mod membership;
 mod micro;
 mod mux;
 mod options;
+mod record;
+mod registrar;
 mod rpc;
 mod subject;
+mod view;
 mod wire;
 
 pub use bus::Nats;

@@ -77,6 +77,13 @@ pub(crate) enum AskError {
     TooLarge,
 }
 
+impl AskError {
+    /// Whether the question was put, and nobody was there.
+    pub(crate) fn is_of_nobody(self) -> bool {
+        self == Self::NoResponders
+    }
+}
+
 impl From<NotSent> for AskError {
     fn from(not_sent: NotSent) -> Self {
         match not_sent {

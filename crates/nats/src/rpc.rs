@@ -229,7 +229,7 @@ impl Server {
             Some(ToGate::Any(verb)) => {
                 gate::decode(verb, headers, &payload).map(|asked| (asked, true))
             }
-            Some(ToGate::Group(_)) | None => Err(Malformed::new("subject", "is none of a gate's")),
+            None => Err(Malformed::new("subject", "is none of a gate's")),
         };
         match asked {
             Ok((Asked::Ping, false)) => {

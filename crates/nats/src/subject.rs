@@ -1,7 +1,7 @@
 //! Subjects: the grammar of `docs/nats.md`, built and read in one place.
 //!
 //! Whatever comes from outside stands in a subject as one whole token of
-//! `[A-Za-z0-9_-]{1,64}`: a group, which may be any text, by its hash. Calls and events of a
+//! `[A-Za-z0-9_-]{1,64}`; what may be any text (users, groups) stands in none. Calls and events of a
 //! service have three tokens after the prefix and nothing else has, so that an instance can
 //! take them all with `<prefix>.*.<service>.*`.
 
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tidegate::bus::Caller;
 use tidegate::protocol::name::is_token;
-use tidegate_protocol::{GateId, GroupName, InstanceId, InvalidName, Name, SessionId};
+use tidegate_protocol::{GateId, InstanceId, InvalidName, Name, SessionId};
 
 /// The queue group of everything that is served by one of several.
 pub(crate) const QUEUE: &str = "q";
@@ -281,11 +281,6 @@ impl Prefix {
         self.join(&["gates", "*"])
     }
 
-    /// A send to the members of a group, on whichever gates they are.
-    pub(crate) fn group(&self, group: &GroupName) -> Subject {
-        self.join(&["grp", &hash(group)])
-    }
-
     /// Where `owner` (a gate, or a service's account) takes replies. The last token keeps a
     /// library's own `<inbox>.<id>` from having three tokens after the prefix.
     pub(crate) fn inbox(&self, owner: &str) -> Result<Subject, InvalidName> {
@@ -312,7 +307,7 @@ pub(crate) enum ToService<'a> {
 
 /// A message for a gate, by its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ToGate<'a> {
+pub(crate) enum ToGate {
     /// To one session.
     Session(SessionVerb, SessionId),
     /// To many sessions.
@@ -323,8 +318,6 @@ pub(crate) enum ToGate<'a> {
     Any(GateVerb),
     /// To every gate.
     Gates(GateVerb),
-    /// To the gates with members of the group that has this hash.
-    Group(&'a str),
 }
 
 /// Readers. What is not exactly of the grammar is refused.
@@ -368,7 +361,7 @@ impl Prefix {
     }
 
     /// Reads the subject of a message that reached `gate`.
-    pub(crate) fn to_gate<'a>(&self, gate: &GateId, subject: &'a str) -> Option<ToGate<'a>> {
+    pub(crate) fn to_gate(&self, gate: &GateId, subject: &str) -> Option<ToGate> {
         match self.tokens(subject)? {
             [Some("gate"), Some(id), Some(verb), Some(last), None, ..] if *gate == *id => {
                 match verb {
@@ -382,18 +375,12 @@ impl Prefix {
             }
             [Some("any"), Some(verb), None, ..] => GateVerb::from_token(verb).map(ToGate::Any),
             [Some("gates"), Some(verb), None, ..] => GateVerb::from_token(verb).map(ToGate::Gates),
-            [Some("grp"), Some(hash), None, ..] if hash.len() == HASH_LEN => {
-                Some(ToGate::Group(hash))
-            }
             _ => None,
         }
     }
 }
 
-/// Length of [`hash`], in bytes.
-pub(crate) const HASH_LEN: usize = 43;
-
-/// Text of any kind as one token: base64url of its SHA-256.
+/// Text of any kind as one token of 43 characters: base64url of its SHA-256.
 pub(crate) fn hash(text: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text.as_bytes()))
 }

@@ -111,6 +111,12 @@ pub trait Bus: Send + Sync + 'static {
         ready(Ok(Registration::new(|| {}))).boxed()
     }
 
+    /// Completes when what was handed to the bus before has left this process, or cannot: for
+    /// those about to end it.
+    fn flush(&self) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
+
     /// How the bus is, and what it has counted since it began: a metric for each.
     fn stats(&self) -> BusStats {
         BusStats::default()

@@ -44,6 +44,7 @@ pub trait KeptLogins: Send + Sync + 'static {
     /// future be dropped; [`leave`](Self::leave) undoes it then.
     ///
     /// Errors: what `judge` says; [`GateError::TooManyLogins`] where there is no room;
+    /// [`GateError::SessionGone`] where it was entered before, and another has its place;
     /// [`GateError::Unavailable`] in a bounded time where the logins cannot be reached.
     fn enter(
         &self,

@@ -68,7 +68,12 @@ impl RunningService {
         // Whether it timed out is what the count says.
         let _ = timeout(deadline, drained).await;
         let left = self.cut_off();
-        let _ = timeout(CUT_DEADLINE, under_way.finished()).await;
+        let last = async {
+            under_way.finished().await;
+            // The answers, too: perhaps the process ends after this.
+            self.inner.bus.flush().await;
+        };
+        let _ = timeout(CUT_DEADLINE, last).await;
         left
     }
 

@@ -70,7 +70,13 @@ impl OneMore {
         let this = self.clone();
         let judge: JudgeLogins = Arc::new(move |held| this.clone().judge(held).boxed());
         let (user, device) = (self.user.clone(), self.device.clone());
-        let gone = kept.enter(user, self.session, device, judge).await?;
+        let entered = kept.enter(user, self.session, device, judge).await;
+        if entered == Err(GateError::SessionGone)
+            && let Some(session) = self.gate.sessions.get(self.session)
+        {
+            session.close(CloseReason::Replaced);
+        }
+        let gone = entered?;
         let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
         let replaced = gone.iter().map(|login| login.session).collect();
         for login in gone {
@@ -214,6 +220,7 @@ impl LocalSession {
             };
             match entered {
                 Ok((replaced, _)) => return self.has_replaced(&replaced),
+                Err(GateError::SessionGone) => return,
                 Err(GateError::TooManyLogins) => {
                     tracing::debug!(session = %self.id(), "the login was replaced while the gate was cut off");
                     self.close(CloseReason::Replaced);

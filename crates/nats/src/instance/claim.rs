@@ -12,7 +12,7 @@ use tidegate::bus::{BusError, InstanceInfo};
 use tokio::task::{self, AbortHandle};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Home;
+use crate::bus::Inner;
 use crate::link::Link;
 use crate::micro::Verb;
 use crate::micro::describe::Described;
@@ -36,13 +36,13 @@ impl Drop for Claim {
 }
 
 /// Claims the id, or tells who has it.
-pub(super) async fn claim(home: &Home, described: Arc<Described>) -> Result<Claim, BusError> {
+pub(super) async fn claim(bus: &Inner, described: Arc<Described>) -> Result<Claim, BusError> {
     let info = described.info();
     let subject = Verb::Ping.instance(&info.service, &info.instance);
-    match home.lane.ask(subject, None, Bytes::new(), PING).await {
+    match bus.home.ask(subject, None, Bytes::new(), PING).await {
         Ok(_) => return Err(taken(info)),
         Err(AskError::NoResponders) => {}
-        Err(AskError::OutcomeUnknown) if home.lane.link.is_up() => {
+        Err(AskError::OutcomeUnknown) if bus.home.link.is_up() => {
             let (service, instance) = (&*info.service, &*info.instance);
             tracing::warn!(
                 service,
@@ -53,11 +53,11 @@ pub(super) async fn claim(home: &Home, described: Arc<Described>) -> Result<Clai
         Err(error) => return Err(BusError::Unavailable(error.to_string())),
     }
     // From here on whoever claims the same id hears of this one.
-    let claim = answer(&home.lane.link, described.clone()).await?;
-    home.lane.link.fence().await?;
+    let claim = answer(&bus.home.link, described.clone()).await?;
+    bus.home.link.fence().await?;
     let mine = described.claim();
     let mut heard_self = false;
-    for other in others(home, info).await {
+    for other in others(bus, info).await {
         let same = other.info.instance == info.instance;
         if same && other.claim == Some(mine) {
             heard_self = true;
@@ -89,9 +89,9 @@ fn taken(info: &InstanceInfo) -> BusError {
 }
 
 /// The instances of the service that answer, this one too.
-async fn others(home: &Home, info: &InstanceInfo) -> Vec<Found> {
+async fn others(bus: &Inner, info: &InstanceInfo) -> Vec<Found> {
     let subject = Verb::Info.service(&info.service);
-    let mut answers = home.lane.gather(subject, None, Bytes::new(), LONGEST);
+    let mut answers = bus.home.gather(subject, None, Bytes::new(), LONGEST);
     let until = Instant::now() + LONGEST;
     let mut found = Vec::new();
     loop {
@@ -101,11 +101,11 @@ async fn others(home: &Home, info: &InstanceInfo) -> Vec<Found> {
         let Ok(Ok(Some(Ok(message)))) = next else {
             return found;
         };
-        match read::read_info(&home.prefix, &message.payload) {
+        match read::read_info(&bus.prefix, &message.payload) {
             Ok(Some(other)) if other.info.service == info.service => found.push(other),
             Ok(_) => {}
             Err(malformed) => {
-                tracing::warn!(%malformed, "an answer to $SRV.INFO is not what it should be");
+                bus.malformed(&message.subject, &malformed);
             }
         }
     }

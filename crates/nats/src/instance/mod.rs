@@ -15,16 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subscriber;
-use tidegate::bus::{BusError, Endpoint, InstanceInfo, Registration};
+use tidegate::bus::{Bus as _, BusError, Endpoint, InstanceInfo, Registration};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinHandle};
 use tokio::time::timeout;
 
-use crate::counters::{Counters, LogLimit};
+use crate::bus::Inner;
+use crate::counters::LogLimit;
 use crate::micro::describe::Described;
-use crate::mux::Lane;
-use crate::subject::{AllEvent, Prefix, QUEUE};
+use crate::subject::{AllEvent, QUEUE};
 use intake::{Intake, Sources};
 use serve::Server;
 
@@ -35,51 +35,45 @@ const LINES: u32 = 1;
 /// How long the client may take to accept the end of a subscription.
 const UNSUBSCRIBE: Duration = Duration::from_secs(1);
 
-/// What instances of this process share.
-#[derive(Clone)]
-pub(crate) struct Home {
-    pub(crate) lane: Arc<Lane>,
-    pub(crate) prefix: Prefix,
-    pub(crate) counters: Arc<Counters>,
-    /// Most messages that a subscription keeps.
-    pub(crate) inbound: usize,
-}
-
-/// Makes an instance reachable. Calls come from when this is done, and perhaps from a moment
-/// before, until the registration has ended.
+/// Makes an instance reachable, for this process and for others. Calls come from when this
+/// is done, and perhaps from a moment before, until the registration has ended.
 pub(crate) async fn register(
-    home: Home,
+    bus: Arc<Inner>,
     info: InstanceInfo,
     endpoint: Arc<dyn Endpoint>,
 ) -> Result<Registration, BusError> {
-    let described = Arc::new(Described::new(&home.prefix, info, rand::random()));
-    let claim = claim::claim(&home, described.clone()).await?;
-    let sources = subscribe(&home, described.info()).await?;
-    home.lane.link.fence().await?;
+    let link = bus.home.link.clone();
+    let described = Arc::new(Described::new(&bus.prefix, info.clone(), rand::random()));
+    let claim = claim::claim(&bus, described.clone()).await?;
+    let near = bus.near.register(info, endpoint.clone()).await?;
+    let sources = subscribe(&bus, described.info()).await?;
+    link.fence().await?;
     described.set_claimed();
+    bus.learn_own(described.info());
     let server = Arc::new(Server {
-        link: home.lane.link.clone(),
-        prefix: home.prefix.clone(),
-        counters: home.counters.clone(),
+        link,
+        prefix: bus.prefix.clone(),
+        counters: bus.counters.clone(),
         described,
         endpoint,
         runtime: Handle::current(),
         lines: LogLimit::new(LINES),
     });
     let (stop, stopped) = oneshot::channel();
-    let intake = Intake::new(sources, home.inbound);
+    let intake = Intake::new(sources, bus.options.inbound);
     let served = task::spawn(task::unconstrained(serve(server, intake, stopped)));
     Ok(Registration::with_async_end(move || async move {
         // Nobody finds the instance any more; what was sent to it before is served.
         drop(claim);
+        near.end().await;
         // It is gone only where its runtime is.
         let _ = stop.send(());
         let _ = served.await;
     }))
 }
 
-async fn subscribe(home: &Home, info: &InstanceInfo) -> Result<Sources, BusError> {
-    let (link, prefix) = (&home.lane.link, &home.prefix);
+async fn subscribe(bus: &Inner, info: &InstanceInfo) -> Result<Sources, BusError> {
+    let (link, prefix) = (&bus.home.link, &bus.prefix);
     let (service, instance) = (&info.service, &info.instance);
     let all = match (info.wants_started, info.wants_dormancy, info.wants_gates) {
         (false, false, false) => None,

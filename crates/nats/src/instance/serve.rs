@@ -65,10 +65,12 @@ impl Server {
                 let session = headers.session()?;
                 let session = session.ok_or(Malformed::new("Tidegate-Session", "is missing"))?;
                 let info = self.described.info();
-                let wanted = match name {
-                    AllEvent::Started => info.wants_started,
-                    _ => info.wants_dormancy,
-                };
+                // Where its gate serves the service in its own process, it has told it there.
+                let wanted = !headers.is_near(&info.service)
+                    && match name {
+                        AllEvent::Started => info.wants_started,
+                        _ => info.wants_dormancy,
+                    };
                 if let (true, Some(event)) = (wanted, wire::event::decode_all(name)) {
                     self.endpoint.event(session, event);
                 }

@@ -34,6 +34,26 @@ pub(crate) struct Found {
     pub(crate) claim: Option<u64>,
 }
 
+impl Found {
+    /// One that is registered here.
+    pub(crate) fn own(info: InstanceInfo) -> Self {
+        let mut open = Open::default();
+        for method in &info.methods {
+            let callers = open.methods.entry(method.name.clone()).or_default();
+            for class in Class::ALL {
+                let caller = class.caller().filter(|c| method.open_to.admits(*c));
+                caller.into_iter().for_each(|c| callers.add(c));
+            }
+        }
+        Self {
+            info,
+            open,
+            keeps_spec: true,
+            claim: None,
+        }
+    }
+}
+
 /// Which callers reach which methods.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Open {
@@ -75,6 +95,14 @@ impl Callers {
 }
 
 impl Open {
+    /// Adds what another instance lets in.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.any.0 |= other.any.0;
+        for (method, callers) in &other.methods {
+            self.methods.entry(method.clone()).or_default().0 |= callers.0;
+        }
+    }
+
     /// Whether a call of `method` on behalf of `caller` reaches somebody.
     pub(crate) fn admits(&self, method: &str, caller: Caller) -> bool {
         let of_method = self.methods.get(method).copied().unwrap_or_default();

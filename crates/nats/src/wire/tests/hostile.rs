@@ -4,12 +4,12 @@ use async_nats::HeaderMap;
 use async_nats::header::HeaderValue;
 use bytes::Bytes;
 use proptest::prelude::*;
-use tidegate_protocol::{GateId, GroupName, InstanceId, Name};
+use tidegate_protocol::{GateId, InstanceId, Name};
 
 use super::super::{call, event, gate, session};
 use crate::header::{self, Headers, Malformed};
 use crate::subject::{
-    AllEvent, Class, GateVerb, HASH_LEN, Prefix, ServiceEvent, SessionVerb, ToGate, ToService,
+    AllEvent, Class, GateVerb, Prefix, ServiceEvent, SessionVerb, ToGate, ToService, hash,
 };
 
 /// What attackers put into fields.
@@ -92,11 +92,7 @@ proptest! {
         prop_assert_eq!(Name::new(&a).is_ok(), is_token(&a));
         prop_assert_eq!(InstanceId::new(&a).is_ok(), is_token(&a));
         prop_assert_eq!(GateId::new(&a).is_ok(), is_token(&a));
-        if let Ok(group) = GroupName::new(&a) {
-            let subject = prefix.group(&group);
-            let hash = subject.strip_prefix("tidegate.grp.").unwrap();
-            prop_assert!(is_token(hash) && hash.len() == HASH_LEN);
-        }
+        prop_assert!(is_token(&hash(&a)));
         let tokens = a.split('.');
         let good = tokens.clone().count() <= 3 && tokens.clone().all(|t| is_token(t) && t.len() <= 32);
         prop_assert_eq!(Prefix::new(&a).is_ok(), good);
@@ -108,7 +104,7 @@ proptest! {
         tokens in proptest::collection::vec(prop_oneof![
             nasty(),
             proptest::sample::select(&[
-                "g", "c", "s", "e", "i", "all", "any", "gate", "gates", "grp", "node", "many",
+                "g", "c", "s", "e", "i", "all", "any", "gate", "gates", "node", "many",
                 "send", "count", "started", "gate-1", "0123456789abcdef0123456789abcdef",
                 "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
             ][..]).prop_map(str::to_owned),
@@ -125,7 +121,6 @@ proptest! {
                 ToGate::Node(verb) => prefix.node(&gate, verb),
                 ToGate::Any(verb) => prefix.any(verb),
                 ToGate::Gates(verb) => prefix.gates(verb),
-                ToGate::Group(hash) => format!("{prefix}.grp.{hash}").into(),
             };
             prop_assert_eq!(built.as_str(), &subject);
         }
@@ -311,8 +306,7 @@ fn events_for_all_are_no_calls() {
 fn nothing_else_looks_like_a_call() {
     let prefix = Prefix::default();
     let gate = GateId::new("chat").unwrap();
-    let group = GroupName::new("chat").unwrap();
-    let mut others = vec![prefix.group(&group)];
+    let mut others = Vec::new();
     for verb in SessionVerb::ALL {
         others.push(prefix.session(&gate, *verb, tidegate_protocol::SessionId(1)));
         others.push(prefix.many(&gate, *verb));
