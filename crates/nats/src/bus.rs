@@ -16,6 +16,7 @@ use tidegate::bus::{
 use tidegate_protocol::{GateId, InstanceId, SessionId, Snapshot};
 use tokio::task;
 
+use crate::ask::Asks;
 use crate::counters::{Counters, LogLimit};
 use crate::discover::Discovery;
 use crate::header::Malformed;
@@ -49,6 +50,8 @@ pub(crate) struct Inner {
     lanes: ArcSwap<Vec<(GateId, usize, Arc<Lane>)>>,
     /// The gates and instances of this process.
     pub(crate) near: LocalBus,
+    /// What is asked of sessions on other gates.
+    pub(crate) asks: Asks,
     pub(crate) counters: Arc<Counters>,
     pub(crate) discovery: Discovery,
     lines: LogLimit,
@@ -79,6 +82,7 @@ impl Nats {
             home,
             lanes: ArcSwap::default(),
             near: LocalBus::new(),
+            asks: Asks::new(options.prefix.clone(), options.ask_timeout),
             counters,
             discovery: Discovery::new(),
             lines: LogLimit::new(1),
@@ -214,11 +218,11 @@ impl Bus for Nats {
         gate: GateInfo,
         endpoint: Arc<dyn GateEndpoint>,
     ) -> BoxFuture<'static, Result<Registration, BusError>> {
-        self.0.near.register_gate(gate, endpoint)
+        self.0.clone().register_gate(gate, endpoint).boxed()
     }
 
     fn gates(&self) -> BoxFuture<'static, Result<Vec<GateInfo>, BusError>> {
-        self.0.near.gates()
+        self.0.clone().gates().boxed()
     }
 
     fn session(
@@ -227,11 +231,11 @@ impl Bus for Nats {
         session: SessionId,
         op: SessionOp,
     ) -> BoxFuture<'static, Result<SessionReply, GateError>> {
-        self.0.near.session(gate, session, op)
+        self.0.session(gate, session, op)
     }
 
     fn every_gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
-        self.0.near.every_gate(request)
+        self.0.every_gate(request)
     }
 
     fn attach_shard(

@@ -40,6 +40,8 @@ use replies::{Replies, ReplyTo};
 
 /// Requests of one gate that may wait for something at a time.
 const WAITING: usize = 10_000;
+/// For what waits when the gate ends.
+const LAST: Duration = Duration::from_secs(5);
 /// How often the backlog is looked at while there is nothing to do.
 const LOOK: Duration = Duration::from_millis(250);
 /// Messages that came to the connection before the loop began: its fence.
@@ -141,12 +143,19 @@ impl Server {
             }
         }
         for source in [&mut from.own, &mut from.gates, &mut from.any] {
-            // The connection goes with this loop: that a server no longer knows it is enough.
+            // A failure is one of the connection: it takes the subscription with it.
             let _ = source.unsubscribe().await;
         }
-        while let Some(message) = from.own.next().await {
-            self.serve(message).await;
+        // From here on the server tells askers that nobody is there.
+        let _ = self.replies.link().fence().await;
+        for source in [&mut from.own, &mut from.gates, &mut from.any] {
+            while let Some(message) = source.next().await {
+                self.serve(message).await;
+            }
         }
+        // What still waits is answered, before the connection goes.
+        let _ = time::timeout(LAST, self.waiting.acquire_many(WAITING as u32)).await;
+        let _ = self.replies.link().fence().await;
     }
 
     /// Counts what was dropped.

@@ -46,27 +46,32 @@ impl Address {
     }
 
     fn new(url: &str, number: usize, options: &RedisOptions) -> Result<Self, ConnectError> {
-        let info = url.into_connection_info();
+        // `#insecure` would do without looking at the certificate.
+        if url.contains('#') {
+            return Err(ConnectError::Url { number });
+        }
+        // The library has TLS of its own, and could not read such a URL without it.
+        let encrypted = ["rediss://", "valkeys://"]
+            .into_iter()
+            .find_map(|scheme| url.strip_prefix(scheme));
+        let info = match encrypted {
+            Some(rest) => format!("redis://{rest}").into_connection_info(),
+            None => url.into_connection_info(),
+        };
         let info = info.map_err(|_| ConnectError::Url { number })?;
-        let (name, place) = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => (
+        let (name, place) = match (info.addr(), encrypted) {
+            (ConnectionAddr::Tcp(host, port), None) => (
                 format!("redis://{host}:{port}"),
                 Place::Tcp(host.clone(), *port),
             ),
-            ConnectionAddr::Unix(path) => (
+            (ConnectionAddr::Tcp(host, port), Some(_)) => (
+                format!("rediss://{host}:{port}"),
+                Place::Tls(host.clone(), *port, options.tls.clone()),
+            ),
+            (ConnectionAddr::Unix(path), _) => (
                 format!("unix://{}", path.display()),
                 Place::Unix(path.clone()),
             ),
-            ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: false,
-                ..
-            } => {
-                let tls = options.tls.clone();
-                let place = Place::Tls(host.clone(), *port, tls);
-                (format!("rediss://{host}:{port}"), place)
-            }
             _ => return Err(ConnectError::Url { number }),
         };
         let name: String = name.escape_debug().collect();

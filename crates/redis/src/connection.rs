@@ -38,6 +38,27 @@ pub(crate) struct Identity {
     address: String,
 }
 
+/// Why a connection is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// It was closed.
+    Ended,
+    /// Redis does not answer.
+    Silent,
+    /// Redis refuses what it took before: it is a replica now, or the user is gone.
+    Useless,
+}
+
+impl Lost {
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Ended => "the connection to Redis ended",
+            Self::Silent => "Redis does not answer",
+            Self::Useless => "Redis refuses what it took before",
+        }
+    }
+}
+
 /// How connections are made.
 pub(crate) struct Dialer {
     pub(crate) addresses: Vec<Address>,
@@ -196,28 +217,24 @@ impl Connection {
     }
 
     /// Waits until the connection is lost, and ends it; why it was.
-    pub(crate) async fn watch(&self, answer_timeout: Duration) -> String {
+    pub(crate) async fn watch(&self, answer_timeout: Duration) -> Lost {
         let why = tokio::select! {
-            why = self.ping(answer_timeout) => why,
-            () = self.ended.notified() => "the connection ended".into(),
-            () = self.useless.notified() => "Redis refused what it took before".into(),
+            () = self.ping(answer_timeout) => Lost::Silent,
+            () = self.ended.notified() => Lost::Ended,
+            () = self.useless.notified() => Lost::Useless,
         };
         self.end();
         why
     }
 
-    async fn ping(&self, answer_timeout: Duration) -> String {
+    /// Asks Redis whether it is there, until it is not.
+    async fn ping(&self, answer_timeout: Duration) {
         let mut ping = Pipeline::new();
         ping.cmd("PING");
         loop {
-            let answer = timeout(answer_timeout, self.ask(&ping)).await;
-            match answer {
-                Err(_) => return "no answer in time".into(),
-                Ok(Err(error)) if crate::error::is_lost(&error) => {
-                    return error.to_string().escape_debug().collect();
-                }
-                // It is there, and what it does not like it tells those who ask.
-                Ok(_) => {}
+            // An error is an answer; where the connection has ended, that is told too.
+            if timeout(answer_timeout, self.ask(&ping)).await.is_err() {
+                return;
             }
             sleep(PING_EVERY).await;
         }
@@ -238,7 +255,7 @@ impl Connection {
         };
         match (field("id="), field("addr=")) {
             (Some(id), Some(address)) => Ok(Identity { id, address }),
-            _ => Err(ConnectError::NotRedis {
+            _ => Err(ConnectError::Unusable {
                 address: address.name.clone(),
                 detail: "CLIENT INFO has no id and addr".into(),
             }),

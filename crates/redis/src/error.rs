@@ -89,9 +89,9 @@ pub enum ConnectError {
         /// What it said.
         detail: String,
     },
-    /// It answers something else than a Redis from 6.2 would.
-    #[error("what answers at {address} is no Redis of version 6.2 or later: {detail}")]
-    NotRedis {
+    /// It has no such database, is no Redis, or one before 6.2.
+    #[error("Redis at {address} cannot be used, version 6.2 or later is needed: {detail}")]
+    Unusable {
         /// The address.
         address: String,
         /// What it said.
@@ -112,7 +112,7 @@ impl ConnectError {
             }
             _ if not_serving(error) => Self::NotServing { address, detail },
             (ErrorKind::Io, _) => Self::Unreachable { address, detail },
-            _ => Self::NotRedis { address, detail },
+            _ => Self::Unusable { address, detail },
         }
     }
 }
@@ -155,5 +155,6 @@ pub(crate) fn store_error(error: &RedisError) -> StoreError {
 
 /// What Redis said, without control characters.
 fn text(error: &RedisError) -> String {
-    error.to_string().escape_debug().collect()
+    let text = error.to_string();
+    text.replace(char::is_control, " ")
 }

@@ -9,11 +9,14 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::connection::{Connection, Dialer, Identity};
+use crate::connection::{Connection, Dialer, Identity, Lost};
 use crate::error::{ConnectError, is_lost, store_error};
 
 /// Between attempts to connect, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A connection that was there for so long was well.
+const STEADY: Duration = Duration::from_secs(2);
 
 pub(crate) struct Link {
     state: watch::Receiver<State>,
@@ -88,15 +91,15 @@ async fn keep(dialer: Dialer, mut current: Arc<Connection>, tell: watch::Sender<
     loop {
         let since = Instant::now();
         let why = current.watch(dialer.answer_timeout).await;
-        tracing::warn!(why, "lost the connection to Redis");
-        // Held no longer than by those who are about to see that it is lost.
+        tracing::warn!(why = why.text(), "lost the connection to Redis");
         let before = current.identity.clone();
         drop(current);
-        if since.elapsed() > 2 * PAUSES.1 {
+        // One that was closed may just have been idle for long, or Redis starts again.
+        if why == Lost::Ended && since.elapsed() > STEADY {
             pause = PAUSES.0;
             tell.send_replace(State::Connecting);
         } else {
-            tell.send_replace(State::Down(why.into()));
+            tell.send_replace(State::Down(why.text().into()));
             sleep(pause).await;
         }
         current = reconnect(&dialer, &before, &mut pause, &tell).await;

@@ -17,8 +17,9 @@ use crate::options::RedisOptions;
 
 /// Users in one round trip of a heartbeat.
 const BATCH: usize = 250;
-/// Settings have 16 KiB, and JSON makes six bytes of some.
-const MAX_VALUE: usize = 128 * 1024;
+/// Settings have 16 KiB; as JSON, with many short keys of control characters, nine times
+/// as much.
+const MAX_VALUE: usize = 256 * 1024;
 /// Redis counts milliseconds in an `i64`, from 1970.
 const LONGEST: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 

@@ -75,6 +75,11 @@ impl LocalBus {
         }
     }
 
+    /// Whether this gate is on the bus.
+    pub fn holds(&self, gate: &GateId) -> bool {
+        self.shared.registry.read().gates.contains_key(gate)
+    }
+
     /// The services with an instance on the bus that asked for events of this kind.
     pub fn who_asked(&self, event: &Event) -> Vec<Name> {
         let registry = self.shared.registry.read();

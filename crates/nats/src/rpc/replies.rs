@@ -57,6 +57,10 @@ impl Replies {
         }))
     }
 
+    pub(super) fn link(&self) -> &Link {
+        &self.0.link
+    }
+
     pub(super) async fn send(&self, to: ReplyTo, reply: Envelope) {
         let Some(subject) = to.0 else { return };
         self.part(subject, reply).await;

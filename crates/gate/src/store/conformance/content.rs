@@ -30,6 +30,13 @@ pub(super) async fn what_was_saved(
         .map(|i| (format!("key {i}"), i.to_string()))
         .collect();
     let many = Settings::try_from(many).map_err(|e| Fault(e.to_string()))?;
+    // Short keys of what grows most when it is escaped.
+    let control = |n: usize| char::from_u32(1 + (n % 31) as u32).unwrap_or_default();
+    let escaped: BTreeMap<String, String> = (0..MAX_SETTINGS / 3)
+        .map(|i| [control(i), control(i / 31), control(i / 961)])
+        .map(|key| (key.iter().collect(), String::new()))
+        .collect();
+    let escaped = Settings::try_from(escaped).map_err(|e| Fault(e.to_string()))?;
     let cases = [
         settings(&[("name", "ada")])?,
         Settings::new(),
@@ -37,6 +44,7 @@ pub(super) async fn what_was_saved(
         settings(&[("喵", "\u{1f431}"), ("quote\"\\", "\r\n\0\u{1b}[31m\u{7f}")])?,
         settings(&[("big", &big)])?,
         many,
+        escaped,
     ];
     for (i, case) in cases.iter().enumerate() {
         let user = users.user(&format!("-{i}"))?;

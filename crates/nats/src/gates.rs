@@ -1,0 +1,190 @@
+//! The gates: those of this process, and the way to those of others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Message;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tidegate::bus::{
+    Bus as _, BusError, GateEndpoint, GateError, GateInfo, GateReply, GateRequest, Registration,
+    SessionOp, SessionReply,
+};
+use tidegate_protocol::{GateId, SessionId};
+use tokio::time;
+
+use crate::bus::Inner;
+use crate::counters::Counters;
+use crate::link::Link;
+use crate::mux::AskError;
+use crate::options::NatsOptions;
+use crate::rpc::{self, Served};
+use crate::subject::GateVerb;
+use crate::wire::gate::{Asked, LiveGate, encode_list, encode_result};
+use crate::wire::{self, Envelope, read_json};
+
+/// For a gate that has the same id to say so.
+const CLAIM: Duration = Duration::from_secs(1);
+/// Gates that have not answered after a silence this long, do not.
+const SILENCE: Duration = Duration::from_millis(300);
+/// For all gates to answer.
+const ROUND: Duration = Duration::from_secs(1);
+/// Replies that wait to be written: what a gate is asked comes in bursts.
+const REPLIES: usize = 65_536;
+
+impl Inner {
+    /// Makes a gate reachable, unless a live one has its id.
+    pub(crate) async fn register_gate(
+        self: Arc<Self>,
+        gate: GateInfo,
+        endpoint: Arc<dyn GateEndpoint>,
+    ) -> Result<Registration, BusError> {
+        self.claim(&gate.id).await?;
+        let live = LiveGate {
+            gate: gate.id.clone(),
+            incarnation: rand::random(),
+            version: gate.version.clone(),
+            metadata: gate.metadata.clone(),
+        };
+        let near = self.near.register_gate(gate, endpoint.clone()).await?;
+        let connection = Arc::new(Counters::default());
+        let options = NatsOptions {
+            outbound: self.options.outbound.max(REPLIES),
+            ..self.options.clone()
+        };
+        let link = Link::connect(&options, connection.clone())
+            .await
+            .map_err(|e| BusError::Unavailable(e.to_string()))?;
+        let bus = Arc::downgrade(&self);
+        let serving = rpc::serve(
+            link,
+            Served {
+                prefix: self.prefix.clone(),
+                gate: live,
+                endpoint,
+                any: Arc::new(move |asked| match bus.upgrade() {
+                    Some(bus) => bus.serve_any(asked),
+                    // The gate ends.
+                    None => futures_util::future::ready(vec![unavailable()]).boxed(),
+                }),
+                inbound: options.inbound,
+                counters: self.counters.clone(),
+                connection,
+            },
+        )
+        .await?;
+        Ok(Registration::with_async_end(move || async move {
+            serving.end().await;
+            near.end().await;
+        }))
+    }
+
+    /// Refused where a live gate answers to this id.
+    async fn claim(&self, id: &GateId) -> Result<(), BusError> {
+        let ping = self.prefix.node(id, GateVerb::Ping);
+        match self.home.ask(ping, None, Default::default(), CLAIM).await {
+            Ok(_) => Err(BusError::Taken(format!("gate {id}"))),
+            Err(AskError::NoResponders | AskError::OutcomeUnknown) => Ok(()),
+            Err(error) => Err(BusError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// The live gates: of all gates that can be reached, those that answer.
+    pub(crate) async fn gates(self: Arc<Self>) -> Result<Vec<GateInfo>, BusError> {
+        let mut gates = self.near.gates().await?;
+        // Services may not ask the gates themselves.
+        let others = match gates.is_empty() {
+            true => self.ask_for_gates().await?,
+            false => self.ping_gates().await?,
+        };
+        for other in others.into_iter().map(GateInfo::from) {
+            if !gates.iter().any(|gate| gate.id == other.id) {
+                gates.push(other);
+            }
+        }
+        Ok(gates)
+    }
+
+    async fn ask_for_gates(&self) -> Result<Vec<LiveGate>, BusError> {
+        let unavailable = |why: &dyn std::fmt::Display| BusError::Unavailable(why.to_string());
+        let any = self.prefix.any(GateVerb::Gates);
+        let mut parts = self
+            .home
+            .gather(any, None, Default::default(), self.options.ask_timeout);
+        let mut gates = Vec::new();
+        while let Some(part) = parts.next().await {
+            let Message {
+                headers, payload, ..
+            } = match part {
+                Ok(part) => part,
+                Err(AskError::NoResponders) => break,
+                Err(error) => return Err(unavailable(&error)),
+            };
+            let headers = crate::header::Headers(headers.as_ref());
+            if let Some(error) = wire::error::decode(headers, &payload) {
+                return Err(unavailable(&error));
+            }
+            let part: Vec<LiveGate> = read_json(&payload).map_err(|e| unavailable(&e))?;
+            gates.extend(part);
+            if !headers.more().map_err(|e| unavailable(&e))? {
+                return Ok(gates);
+            }
+        }
+        Ok(gates)
+    }
+
+    async fn ping_gates(&self) -> Result<Vec<LiveGate>, BusError> {
+        let ping = self.prefix.gates(GateVerb::Ping);
+        let mut replies = self.home.gather(ping, None, Default::default(), ROUND);
+        let mut gates = Vec::new();
+        while let Ok(Some(reply)) = time::timeout(SILENCE, replies.next()).await {
+            match reply {
+                Ok(reply) => gates.extend(read_json::<LiveGate>(&reply.payload).ok()),
+                Err(AskError::NoResponders | AskError::OutcomeUnknown) => break,
+                Err(error) => return Err(BusError::Unavailable(error.to_string())),
+            }
+        }
+        Ok(gates)
+    }
+
+    /// Applies an operation to a session, wherever it is. Gates of this process are asked
+    /// without a way over NATS.
+    pub(crate) fn session(
+        &self,
+        gate: &GateId,
+        session: SessionId,
+        op: SessionOp,
+    ) -> BoxFuture<'static, Result<SessionReply, GateError>> {
+        match self.near.holds(gate) {
+            true => self.near.session(gate, session, op),
+            false => self.asks.session(&self.home, gate, session, op),
+        }
+    }
+
+    pub(crate) fn every_gate(
+        &self,
+        request: GateRequest,
+    ) -> BoxFuture<'static, Result<GateReply, GateError>> {
+        self.near.every_gate(request)
+    }
+
+    /// Serves what any gate serves for all of them.
+    fn serve_any(self: Arc<Self>, asked: Asked) -> BoxFuture<'static, Vec<Envelope>> {
+        async move {
+            match asked {
+                Asked::Request(request) => encode_result(&self.every_gate(request).await),
+                Asked::Gates => match self.ping_gates().await {
+                    Ok(gates) => encode_list(&gates),
+                    Err(_) => vec![unavailable()],
+                },
+                Asked::Ping | Asked::Fence => vec![Envelope::default()],
+                Asked::Locate(_) => vec![unavailable()],
+            }
+        }
+        .boxed()
+    }
+}
+
+fn unavailable() -> Envelope {
+    wire::error::encode(&GateError::Unavailable)
+}
