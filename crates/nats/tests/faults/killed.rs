@@ -1,0 +1,107 @@
+//! Services, gates and NATS servers that are killed, each while requests are under way: what
+//! was in flight is delivered, or its caller is told (threat 28).
+
+use std::time::{Duration, Instant};
+
+use tidegate::ErrorCode;
+use tidegate_client::{Client, Error};
+use tidegate_test_servers::{NatsCluster, NatsServer};
+
+use crate::account::{Load, Outcome, numbers};
+use crate::roles::{self, Role};
+use crate::stage::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_dies_with_a_request_leaves_its_outcome_unknown() {
+    let nats = NatsServer::start().await;
+    let servers = [nats.url()];
+    let mut work = Role::new_service("w1", &servers).service().await;
+    let gate = roles::gate(&servers, "g1", [127, 0, 0, 1].into()).await;
+    let url = format!("tcp://{}", gate.address(0).unwrap());
+    let (free, bound) = (connect(&url).await, connect(&url).await);
+    answers(&free, "work/do").await;
+    // Any instance, and this one and no other.
+    bound.request("work/stay", "").await.unwrap();
+    let take = async |client: Client, number: &'static str| {
+        client.request("work/take", number).await.unwrap_err()
+    };
+    let one = tokio::spawn(take(free.clone(), "1"));
+    let two = tokio::spawn(take(bound.clone(), "2"));
+    for number in ["took 1", "took 2"] {
+        prints(&mut work, number).await;
+    }
+    work.kill();
+    for (error, client) in [(one.await.unwrap(), &free), (two.await.unwrap(), &bound)] {
+        let Error::NotServed(error) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(error.code, ErrorCode::OUTCOME_UNKNOWN);
+        // And now it is known that there is none.
+        let next = client.request("work/do", "3").await.unwrap_err();
+        let Error::NotServed(next) = next else {
+            panic!("{next:?}");
+        };
+        let gone = [ErrorCode::UNAVAILABLE, ErrorCode::INSTANCE_GONE];
+        assert!(gone.contains(&next.code), "{next:?}");
+    }
+}
+
+/// A cluster of three NATS servers, two gates, two instances of a service, and one of each is
+/// killed in turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_was_in_flight_is_accounted_for() {
+    let mut cluster = NatsCluster::start().await;
+    let servers = cluster.urls();
+    let start = |id: &'static str| Role::new_service(id, &servers).service();
+    let mut services = vec![start("w1").await, start("w2").await];
+    let mut gates = Vec::new();
+    let mut clients = Vec::new();
+    for id in ["g1", "g2"] {
+        let (gate, url) = Role::new_gate(id, &servers).gate().await;
+        clients.extend(connect_all(&url, 8).await);
+        gates.push(gate);
+    }
+    for client in &clients {
+        answers(client, "work/do").await;
+    }
+    let pushes: Vec<_> = clients.iter().map(|c| c.subscribe("told")).collect();
+    let begun = Instant::now();
+    let asked = Load::start(&clients, "work/do", Duration::from_millis(2));
+    let told = Load::start(&clients, "work/tell", Duration::from_millis(10));
+    let wait = async |seconds| tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let mut phases = vec![("everything runs", begun)];
+
+    wait(2).await;
+    phases.push(("a service is killed", Instant::now()));
+    services[0].kill();
+    wait(7).await;
+    services.push(start("w3").await);
+    phases.push(("a NATS server is killed", Instant::now()));
+    let leader = cluster.leader_of("KV_tidegate-gates", 0).await;
+    cluster.nodes[leader].kill();
+    wait(8).await;
+    cluster.nodes[leader].restart().await;
+    phases.push(("it is back", Instant::now()));
+    wait(2).await;
+    phases.push(("a gate is killed", Instant::now()));
+    gates[0].kill();
+    wait(3).await;
+    for client in &clients[..8] {
+        client.cut();
+    }
+    let (asked, told) = (asked.stop().await, told.stop().await);
+    phases.push(("", Instant::now()));
+
+    let outputs: Vec<_> = services.iter().map(|s| s.output()).collect();
+    let outputs = || outputs.iter().map(String::as_str);
+    let done = numbers(outputs(), "did");
+    for phase in phases.windows(2) {
+        let [(what, from), (_, to)] = phase else {
+            unreachable!()
+        };
+        asked.between(*from, *to).print(what, &done);
+    }
+    asked.print("in all", &done);
+    asked.check(&done);
+    assert!(asked.count(Outcome::Answered) > 1000);
+}
