@@ -5,20 +5,21 @@
 //! sessions of them, by the records; where these cannot be read all gates are asked, which
 //! is as true and costs more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subject;
 use futures_util::future::{BoxFuture, join, join_all};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tidegate::bus::{Bus as _, GateError, GateReply, GateRequest};
+use tidegate::bus::{Bus as _, GateError, GateReply, GateRequest, SessionOp, SessionReply};
 use tidegate_protocol::{GateId, TooLarge, UserId};
 
 use crate::bus::Inner;
 use crate::header::Headers;
 use crate::mux::AskError;
 use crate::subject::GateVerb;
-use crate::wire::gate::{self, MAX_USERS, Parts};
+use crate::wire::gate::{self, Located, MAX_USERS, Parts};
 
 /// A gate, and what it is asked.
 struct Question {
@@ -47,7 +48,7 @@ impl Inner {
         let here = self.near.every_gate(request.clone());
         let there = async move {
             let others = bus.others(request, &near).await?;
-            let asked = others.into_iter().map(|question| bus.ask(question));
+            let asked = others.into_iter().map(|question| bus.ask_gate(question));
             Ok::<_, GateError>(join_all(asked).await)
         };
         join(here, there)
@@ -102,7 +103,11 @@ impl Inner {
                 GateRequest::Presence(users) => Question {
                     gate,
                     request: GateRequest::Presence(
-                        places.iter().filter_map(|i| users.get(*i)).cloned().collect(),
+                        places
+                            .iter()
+                            .filter_map(|i| users.get(*i))
+                            .cloned()
+                            .collect(),
                     ),
                     places: Some(places),
                 },
@@ -124,8 +129,81 @@ impl Inner {
         Ok(questions.collect())
     }
 
+    /// Where a user's sessions are.
+    pub(crate) async fn locate(self: &Arc<Self>, user: UserId) -> Result<Vec<Located>, GateError> {
+        let gates = match self.gates_of(std::slice::from_ref(&user)).await {
+            Some(gates) => gates.into_keys().collect(),
+            None => self.live_gates().await?,
+        };
+        let asked = gates
+            .into_iter()
+            .map(|gate| self.locate_on(gate, user.clone()));
+        let found = join_all(asked)
+            .await
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn locate_on(&self, gate: GateId, user: UserId) -> Result<Vec<Located>, GateError> {
+        let request = GateRequest::Presence(vec![user.clone()]);
+        let reply = match self.near.holds(&gate) {
+            true => self.near.every_gate(request).await?,
+            false => {
+                let question = Question {
+                    gate: gate.clone(),
+                    request,
+                    places: None,
+                };
+                self.ask_gate(question).await?
+            }
+        };
+        let GateReply::Presence(sessions) = reply else {
+            return Err(GateError::OutcomeUnknown);
+        };
+        let loaded = sessions.into_iter().flatten().map(|session| {
+            let loaded = self.session(&gate, session, SessionOp::Load);
+            let gate = gate.clone();
+            let user = &user;
+            async move {
+                match loaded.await {
+                    Ok(SessionReply::Session(snapshot)) if snapshot.user.as_ref() == Some(user) => {
+                        Ok(Some(Located {
+                            session,
+                            gate,
+                            device: snapshot.device.clone(),
+                        }))
+                    }
+                    // It left meanwhile.
+                    Ok(_) | Err(GateError::SessionGone) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        });
+        let found = join_all(loaded).await.into_iter();
+        Ok(found
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect())
+    }
+
+    /// The gates that live, those of this process too.
+    async fn live_gates(&self) -> Result<Vec<GateId>, GateError> {
+        let gates = self.ping_gates().await;
+        let gates = gates.map_err(|_| GateError::Unavailable)?;
+        Ok(gates.into_iter().map(|live| live.gate).collect())
+    }
+
+    /// The gates that have sessions of these users, and for each the users, by their places in
+    /// the list; none where that is not known.
+    async fn gates_of(&self, users: &[UserId]) -> Option<BTreeMap<GateId, Vec<usize>>> {
+        let _ = users;
+        None
+    }
+
     /// Asks one gate, in as many messages as it takes.
-    async fn ask(&self, question: Question) -> Result<GateReply, GateError> {
+    async fn ask_gate(&self, question: Question) -> Result<GateReply, GateError> {
         let Question {
             gate,
             request,
@@ -246,8 +324,8 @@ fn add(a: GateReply, b: GateReply) -> Result<GateReply, GateError> {
             let len = a.len().max(b.len());
             a.resize(len, Vec::new());
             b.resize(len, Vec::new());
-            GateReply::Presence(a).add(GateReply::Presence(b))
+            GateReply::Presence(a).sum(GateReply::Presence(b))
         }
-        (a, b) => a.add(b),
+        (a, b) => a.sum(b),
     }
 }

@@ -7,8 +7,7 @@ use async_nats::Message;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tidegate::bus::{
-    Bus as _, BusError, GateEndpoint, GateError, GateInfo, GateReply, GateRequest, Registration,
-    SessionOp, SessionReply,
+    Bus as _, BusError, GateEndpoint, GateError, GateInfo, Registration, SessionOp, SessionReply,
 };
 use tidegate_protocol::{GateId, SessionId};
 use tokio::time;
@@ -133,7 +132,7 @@ impl Inner {
         Ok(gates)
     }
 
-    async fn ping_gates(&self) -> Result<Vec<LiveGate>, BusError> {
+    pub(crate) async fn ping_gates(&self) -> Result<Vec<LiveGate>, BusError> {
         let ping = self.prefix.gates(GateVerb::Ping);
         let mut replies = self.home.gather(ping, None, Default::default(), ROUND);
         let mut gates = Vec::new();
@@ -161,13 +160,6 @@ impl Inner {
         }
     }
 
-    pub(crate) fn every_gate(
-        &self,
-        request: GateRequest,
-    ) -> BoxFuture<'static, Result<GateReply, GateError>> {
-        self.near.every_gate(request)
-    }
-
     /// Serves what any gate serves for all of them.
     fn serve_any(self: Arc<Self>, asked: Asked) -> BoxFuture<'static, Vec<Envelope>> {
         async move {
@@ -178,7 +170,10 @@ impl Inner {
                     Err(_) => vec![unavailable()],
                 },
                 Asked::Ping | Asked::Fence => vec![Envelope::default()],
-                Asked::Locate(_) => vec![unavailable()],
+                Asked::Locate(user) => match self.locate(user).await {
+                    Ok(found) => encode_list(&found),
+                    Err(error) => vec![wire::error::encode(&error)],
+                },
             }
         }
         .boxed()

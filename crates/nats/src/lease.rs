@@ -56,18 +56,19 @@ pub(crate) struct Lease {
 }
 
 struct State {
+    /// Of the last renewal.
     revision: u64,
     /// When the renewal was sent that is known to have been taken.
     renewed: Instant,
 }
 
 impl Lease {
-    /// Claims the id. `is_used` asks whether a gate with this id answers.
+    /// Claims the id. `is_used` finds out whether a gate with this id answers.
     pub(crate) async fn claim(
         bucket: Bucket,
         gate: GateInfo,
         lease: Duration,
-        is_used: impl AsyncFn() -> bool,
+        is_used: impl Future<Output = bool>,
     ) -> Result<(Arc<Self>, Option<Gone>), BusError> {
         let incarnation = Incarnation::new();
         let value = Value {
@@ -84,11 +85,13 @@ impl Lease {
         }
         let taken = || BusError::Taken(format!("gate {}", gate.id));
         let unavailable = |e: NotRead| BusError::Unavailable(e.to_string());
-        if is_used().await {
-            return Err(taken());
-        }
+        // In this order: one that claimed the id before this is read answers, or has not
+        // confirmed its claim yet, and will not be able to.
         let mut found = bucket.get(&gate.id).await.map_err(unavailable)?;
         let before = found.clone();
+        if is_used.await {
+            return Err(taken());
+        }
         for attempt in 1.. {
             let sent = Instant::now();
             let revision = match bucket
@@ -137,14 +140,21 @@ impl Lease {
         Err(taken())
     }
 
-    /// Looks whether the claim still holds, once the gate can be reached: two that start at the
-    /// same time cannot ask each other before.
+    /// Renews the claim for the first time, once the gate can be reached: of two that started
+    /// at the same time and could not ask each other, one fails here.
     pub(crate) async fn confirm(&self) -> Result<(), BusError> {
-        let found = self.bucket.get(&self.gate).await;
-        match found.map_err(|e| BusError::Unavailable(e.to_string()))? {
-            found if found.incarnation() == Some(self.incarnation) => Ok(()),
-            _ => Err(BusError::Taken(format!("gate {}", self.gate))),
+        for _ in 0..CLAIMS {
+            match self.renew(Instant::now()).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(BusError::Taken(format!("gate {}", self.gate))),
+                Err(error) => {
+                    tracing::debug!(%error, "the gate's claim was not confirmed");
+                    sleep(AGAIN).await;
+                }
+            }
         }
+        let why = "the gate's claim to its id could not be confirmed";
+        Err(BusError::Unavailable(why.into()))
     }
 
     pub(crate) fn gate(&self) -> &GateId {

@@ -9,6 +9,7 @@ mod discover;
 #[cfg(test)]
 mod document;
 mod events;
+mod fan_out;
 mod gates;
 mod gone;
 mod header;

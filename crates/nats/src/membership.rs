@@ -78,7 +78,7 @@ impl Membership {
         let gates = Bucket::open(client, gates).await?;
         let users = Arc::new(Bucket::open(client, users).await?);
         let id = gate.id.clone();
-        let is_used = async || reach.is_used(&id).await;
+        let is_used = reach.is_used(&id);
         let (lease, before) = Lease::claim(gates, gate, options.lease, is_used).await?;
         let registrar = Registrar::new(users, lease.clone());
         let (died, deaths) = mpsc::channel(DIED);
@@ -146,3 +146,6 @@ impl Drop for Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,7 +83,7 @@ impl Admin {
     }
 
     /// Answers `/healthz` while the process lives, `/readyz` by whether the gate takes
-    /// clients, and `/metrics` to those who may see it.
+    /// clients and reaches the bus, and `/metrics` to those who may see it.
     pub(crate) fn handler(self: Arc<Self>) -> Handler {
         Arc::new(move |request, peer| self.answer(request, peer))
     }
@@ -91,10 +91,7 @@ impl Admin {
     fn answer(&self, request: &Parts, peer: SocketAddr) -> Option<Reply> {
         match request.uri.path() {
             "/healthz" => return Some(Reply::text(StatusCode::OK, "alive\n")),
-            "/readyz" if self.gate.get().is_some_and(Gate::is_ready) => {
-                return Some(Reply::text(StatusCode::OK, "ready\n"));
-            }
-            "/readyz" => return Some(Reply::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
+            "/readyz" => return Some(self.readiness()),
             _ => {}
         }
         if let Err(refusal) = self.check(request) {
@@ -109,6 +106,19 @@ impl Admin {
                 None => Reply::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
             }),
             _ => None,
+        }
+    }
+
+    /// Clients had better come to a gate that reaches the others: without the bus this one
+    /// serves them only what its own process has.
+    fn readiness(&self) -> Reply {
+        let unready = |why| Reply::text(StatusCode::SERVICE_UNAVAILABLE, why);
+        match self.gate.get() {
+            Some(gate) if gate.is_ready() => match gate.bus_stats().down {
+                true => unready("not ready: the bus is down\n"),
+                false => Reply::text(StatusCode::OK, "ready\n"),
+            },
+            _ => unready("not ready\n"),
         }
     }
 

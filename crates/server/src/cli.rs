@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_protocol::InstanceId;
 
 use crate::auth::mint::TokenArgs;
 use crate::config::command::ConfigCommand;
@@ -26,6 +27,7 @@ Examples:
   tidegate config init                          write tidegate.toml
   tidegate serve --config tidegate.toml         run a gate
   tidegate serve --tcp 0.0.0.0:3653 --service echo
+  tidegate service chat --nats nats://127.0.0.1:4222
 
 Without a command the demo runs.";
 
@@ -36,6 +38,9 @@ pub(crate) enum Command {
     /// Run a gate, as a configuration file and flags say
     #[command(after_help = SERVE_AFTER_HELP)]
     Serve(ServeArgs),
+    /// Run services in a process of their own, for the gates of a bus
+    #[command(after_help = SERVICE_AFTER_HELP)]
+    Service(ServiceArgs),
     /// Write, check or print a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -52,19 +57,34 @@ Flags win over the environment (TIDEGATE__LIMITS__READ_BUFFER=4096), the environ
 file, the file over the defaults. A key that is unknown or wrong stops the start, and is named
 with its place; tidegate config check tells all mistakes without starting.
 
-The only services that this version can serve are those it brings with it (--service, or
-services = [\"echo\", \"chat\"] in the file). Services in other processes need the NATS bus,
-which it does not have yet; Rust programs embed a gate with the library.
+Services of this process are those that the program brings with it (--service, or
+services = [\"echo\", \"chat\"] in the file). With --nats, or bus = \"nats\", clients reach the
+services of other processes too: those of tidegate service, and yours, in any language. Rust
+programs can embed a gate with its services, with the library.
 
 SIGTERM and SIGINT (Ctrl-C) stop the gate in order: /readyz answers 503, listeners close,
 calls under way finish, clients are told. A second signal ends it at once.
 
-Exit codes: 0 stopped in order, 1 cannot start (a port is taken, a certificate cannot be
-used) or cut short, 2 wrong configuration or usage.
+Exit codes: 0 stopped in order, 1 cannot start (a port or the id is taken, a certificate
+cannot be used, NATS cannot be reached) or cut short, 2 wrong configuration or usage.
 
 Examples:
   tidegate serve --config tidegate.toml
+  tidegate serve --id gate-1 --tcp 0.0.0.0:3653 --nats nats://127.0.0.1:4222
   tidegate serve --tcp 0.0.0.0:3653 --ws 0.0.0.0:3654 --admin 127.0.0.1:3656 --service echo";
+
+const SERVICE_AFTER_HELP: &str = "\
+Takes file, environment and flags as tidegate serve does, and of them [nats], [log] and
+gate.shutdown_timeout. A line on standard output says when a service is ready. SIGTERM and
+SIGINT (Ctrl-C) stop it in order: nothing new is taken, what is under way finishes. A second
+signal ends it at once.
+
+Exit codes: 0 stopped in order, 1 cannot start (NATS cannot be reached, the instance is
+taken) or cut short, 2 wrong configuration or usage.
+
+Examples:
+  tidegate service chat --nats nats://127.0.0.1:4222
+  tidegate service echo chat --config services.toml";
 
 const CONNECT_AFTER_HELP: &str = "\
 Without -e, commands are read from standard input: edited, with completion and history, where
@@ -189,7 +209,76 @@ pub(crate) struct ServeArgs {
     services: Vec<BuiltIn>,
 
     #[command(flatten)]
+    nats: NatsArgs,
+
+    #[command(flatten)]
     log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// Services to run
+    #[arg(value_name = "SERVICE", required = true)]
+    pub(crate) services: Vec<Detached>,
+
+    /// What this instance is called on the bus: 1 to 64 of A-Z a-z 0-9 _ -; random where none
+    /// is given
+    #[arg(long, value_name = "ID", value_parser = instance)]
+    pub(crate) instance: Option<InstanceId>,
+
+    #[command(flatten)]
+    from: ConfigArgs,
+
+    #[command(flatten)]
+    nats: NatsArgs,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// A service that can be in a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum Detached {
+    /// Answers what it is sent
+    Echo,
+    /// Rooms, names, private messages
+    Chat,
+}
+
+impl Detached {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Chat => "chat",
+        }
+    }
+}
+
+fn instance(text: &str) -> Result<InstanceId, &'static str> {
+    InstanceId::new(text).map_err(|_| "expected 1 to 64 of A-Z a-z 0-9 _ -")
+}
+
+#[derive(Debug, Args)]
+struct NatsArgs {
+    /// Be on NATS, with this server; may be given several times, for servers of one cluster.
+    /// Credentials are keys of the file: [nats]
+    #[arg(long = "nats", value_name = "URL", value_delimiter = ',')]
+    servers: Vec<String>,
+}
+
+impl NatsArgs {
+    fn given(self) -> Vec<Given> {
+        let mut given = Vec::new();
+        for (i, server) in self.servers.into_iter().enumerate() {
+            if i == 0 {
+                given.push(Given::new("--nats", "bus", "nats"));
+                given.push(Given::new("--nats", "nats.servers", "[]"));
+            }
+            given.push(Given::new("--nats", &format!("nats.servers.{i}"), server));
+        }
+        given
+    }
 }
 
 /// Where a configuration comes from.
@@ -263,6 +352,16 @@ impl ServeArgs {
             }
             flags.push(word("--service", &format!("services.{i}"), service));
         }
+        flags.extend(self.nats.given());
+        flags.extend(self.log.given());
+        self.from.sources(flags)
+    }
+}
+
+impl ServiceArgs {
+    /// File, environment and flags.
+    pub(crate) fn sources(self) -> Result<Sources, Mistakes> {
+        let mut flags = self.nats.given();
         flags.extend(self.log.given());
         self.from.sources(flags)
     }

@@ -13,7 +13,7 @@ use crate::config::value::text::HttpAddress;
 use crate::config::{Given, Loaded, Mistakes, Sources};
 use crate::logging;
 use crate::page::{Page, Reach};
-use crate::run::{self, RunError};
+use crate::run::{self, RunError, Signals};
 use crate::secret::Secret;
 
 /// How long a silent TCP client stays. The version 1 protocol has no ping, and people who
@@ -41,7 +41,10 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
         token: Some(token.clone()),
         ..settings
     });
-    run::until_signal(config.gate(None)?, admin, |gate, admin| {
+    // First: a signal that comes while the gate starts is not lost.
+    let signals = Signals::new().map_err(RunError::Signals)?;
+    let gate = config.gate(None, None).await?;
+    run::until_signal(gate, admin, signals, |gate, admin| {
         // It has these: they were bound, or it would not have started.
         let (tcp, ws) = (gate.address(0), gate.address(1));
         let found = Found {

@@ -2,7 +2,9 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
@@ -24,13 +26,24 @@ pub(crate) fn start(config: LogConfig) {
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(io::stderr);
+    // The client of NATS tells each event as information, and there is one for each message
+    // lost: what matters of them is counted, and logged by the bus.
+    let quiet = match level {
+        LevelFilter::INFO => LevelFilter::WARN,
+        level => level,
+    };
+    let filter = Targets::new()
+        .with_default(level)
+        .with_target("async_nats", quiet);
     // Values that clients have a part in are written with their control characters
     // escaped: by `?` where they are logged, and by JSON.
     match human {
         true => log
             .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
             .with_target(false)
+            .finish()
+            .with(filter)
             .init(),
-        false => log.json().flatten_event(true).init(),
+        false => log.json().flatten_event(true).finish().with(filter).init(),
     }
 }

@@ -7,6 +7,8 @@
 //! - [`run`]: runs a gate from its start to its orderly stop. [`logging`], [`descriptors`]:
 //!   what it sets up first. [`kernel`]: whether the system can carry it. [`systemd`]: whom
 //!   it tells how it is.
+//! - [`bus`]: reaches the bus that is configured. [`service`]: `tidegate service`, services in
+//!   a process of their own.
 //! - [`demo`]: `tidegate demo`, and what it prints. [`page`]: its status page.
 //! - [`admin`]: `/healthz`, `/readyz` and `/metrics`. [`http`]: the small HTTP server of both.
 //! - [`echo`], [`chat`]: the services that the binary brings with it.
@@ -14,11 +16,12 @@
 //! - [`auth`]: who clients are, by token or certificate; `tidegate token`.
 //! - [`connect`]: `tidegate connect`, the client.
 //!
-//! Exit codes of `demo` and `serve`: 0 after an orderly stop, 1 when the gate cannot start
+//! Exit codes of `demo`, `serve` and `service`: 0 after an orderly stop, 1 when it cannot start
 //! or a second signal cut the stop short, 2 for a wrong configuration or usage.
 
 mod admin;
 mod auth;
+mod bus;
 mod chat;
 mod cli;
 mod config;
@@ -32,6 +35,7 @@ mod logging;
 mod page;
 mod run;
 mod secret;
+mod service;
 mod systemd;
 
 use std::ffi::OsString;
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         let done = match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => run::serve(args).await,
+            Command::Service(args) => service::run(args).await,
             Command::Config(command) => return config::command::run(command),
             Command::Connect(args) => return connect::run(args).await,
             Command::Token(args) => auth::mint::run(args),

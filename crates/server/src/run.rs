@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tidegate::bus::BusError;
+use tidegate::service::RegisterError;
 use tidegate::{Gate, GateBuilder, RunningGate, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -14,9 +16,11 @@ use crate::admin::{self, Admin};
 use crate::auth::Auth;
 use crate::auth::mint::MintError;
 use crate::auth::settings::AuthError;
+use crate::bus::{self, Unreached};
 use crate::cli::ServeArgs;
 use crate::config::gate::Unusable;
-use crate::config::{Loaded, Mistakes, check};
+use crate::config::model::bus::BusKind;
+use crate::config::{Config, Loaded, Mistakes, check};
 use crate::http::Bound;
 use crate::kernel::{self, Needs};
 use crate::systemd::{self, Manager};
@@ -31,7 +35,15 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Config(#[from] Mistakes),
     #[error("cannot start: {0}")]
-    Start(#[from] StartError),
+    Start(StartError),
+    #[error(
+        "cannot start: a gate that lives has the id {0:?}; give this one another, by id or --id"
+    )]
+    TakenId(String),
+    #[error("cannot start: {0}")]
+    Bus(#[from] Unreached),
+    #[error("cannot start: {0}")]
+    Service(#[from] RegisterError),
     #[error("cannot start: {what} on {address}: {why}")]
     Http {
         what: &'static str,
@@ -48,6 +60,15 @@ pub(crate) enum RunError {
     Signals(io::Error),
     #[error("the gate did not stop in time")]
     StuckAtStop,
+}
+
+impl From<StartError> for RunError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Bus(BusError::Taken(id)) => Self::TakenId(id),
+            other => Self::Start(other),
+        }
+    }
 }
 
 impl RunError {
@@ -74,13 +95,27 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let admin = admin::Settings::of(&config.admin);
     let auth = config.auth.settings().map(Auth::new).transpose()?;
     let hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    until_signal(config.gate(auth.as_ref())?, admin, |gate, _| {
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    // A signal ends what waits for a bus or a store.
+    let Some(gate) = signals.unless_told(build(&config, auth.as_ref())).await else {
+        return Ok(());
+    };
+    until_signal(gate?, admin, signals, |gate, _| {
         kernel::check(Needs::new(gate.gate().limits(), gate.listeners().count()));
         let watch = auth.as_ref().map(|auth| auth.watch(gate.gate()));
         tokio::spawn(reload_at(hangup, gate.gate().clone(), auth));
         Ok(watch)
     })
     .await
+}
+
+/// The gate that is configured, on the bus that is.
+async fn build(config: &Config, auth: Option<&Arc<Auth>>) -> Result<GateBuilder, RunError> {
+    let bus = match config.bus {
+        BusKind::Local => None,
+        BusKind::Nats => Some(bus::reach(config, &config.gate_id()).await?),
+    };
+    Ok(config.gate(auth, bus.as_ref()).await?)
 }
 
 /// Reads certificates and the keys of tokens again at each SIGHUP; both log what came of it.
@@ -110,10 +145,9 @@ async fn reload_at(mut hangup: Signal, gate: Gate, auth: Option<Arc<Auth>>) {
 pub(crate) async fn until_signal<T>(
     gate: GateBuilder,
     admin: Option<admin::Settings>,
+    signals: Signals,
     started: impl FnOnce(&RunningGate, Option<SocketAddr>) -> Result<T, RunError>,
 ) -> Result<(), RunError> {
-    // First: a signal that comes while the gate starts is not lost.
-    let mut signals = Signals::new().map_err(RunError::Signals)?;
     descriptors::raise_limit();
     let admin = match admin {
         Some(settings) => {
@@ -131,16 +165,7 @@ pub(crate) async fn until_signal<T>(
     let beside = started(&gate, admin.as_ref().map(|(server, _)| server.address()))?;
     tracing::info!(gate = %gate.gate().id(), "ready");
     let manager = Manager::ready(gate.gate());
-    let by = signals.next().await;
-    tracing::info!(
-        signal = by,
-        "told to stop; a second signal ends the process at once"
-    );
-    tokio::spawn(async move {
-        let by = signals.next().await;
-        tracing::warn!(signal = by, "stop cut short");
-        process::exit(1);
-    });
+    signals.told_to_stop().await;
     let limits = gate.gate().limits();
     let deadline = limits.drain_wait.unwrap_or_default() + limits.shutdown_timeout + OVERTIME;
     if let Some(manager) = &manager {
@@ -170,17 +195,42 @@ pub(crate) fn bind_http(what: &'static str, address: &str) -> Result<Bound, RunE
 }
 
 /// SIGTERM and SIGINT.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
+    }
+
+    /// What `work` gives; none where a signal comes first.
+    pub(crate) async fn unless_told<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            by = self.next() => {
+                tracing::info!(signal = by, "told to stop while starting");
+                None
+            }
+        }
+    }
+
+    /// Completes at a signal. A second one then ends the process at once.
+    pub(crate) async fn told_to_stop(mut self) {
+        let by = self.next().await;
+        tracing::info!(
+            signal = by,
+            "told to stop; a second signal ends the process at once"
+        );
+        tokio::spawn(async move {
+            let by = self.next().await;
+            tracing::warn!(signal = by, "stop cut short");
+            process::exit(1);
+        });
     }
 
     async fn next(&mut self) -> &'static str {

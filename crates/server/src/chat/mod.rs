@@ -6,7 +6,7 @@
 //! - This file: the methods. [`room`]: those about rooms.
 //! - [`people`]: who is there, and in which room. [`open_room`]: one room.
 //! - [`place`]: puts a session where its person is: group and settings.
-//! - [`input`]: bodies, JSON or what someone types. [`event`]: what is pushed.
+//! - [`member`]: sessions of who is there. [`input`]: bodies, JSON or what someone types. [`event`]: what is pushed.
 //!   [`error`]: what can go wrong.
 //!
 //! A person has a name, which is in the session's settings, and is in exactly one room;
@@ -14,7 +14,9 @@
 //! the session's user: nobody else gets it meanwhile. A room is there as long as someone is in
 //! it, and remembers what was said last. Whoever opened it may send others out of it; when they
 //! leave, that passes to who has been there for longest. Members of a room are a group of
-//! sessions. Who is there is kept in memory, so there is one instance of this service.
+//! sessions. Who is there is kept in memory, so there is one instance of this service. One that
+//! is started anew learns from people's sessions who and where they are, as they come by; what
+//! was said is forgotten. People who were there by way of a gate that has died have left.
 //!
 //! A person whose connection is lost stays where they are while the session waits for them;
 //! the others see them away, and what is said meanwhile is kept for them.
@@ -43,6 +45,7 @@
 mod error;
 mod event;
 mod input;
+mod member;
 mod name;
 mod open_room;
 mod people;
@@ -53,11 +56,13 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidegate::{Clients, Guests, Json, Service, Session, State};
+use tidegate::bus::{Connected, GateGone};
+use tidegate::{Clients, Guests, Json, Service, Session, SessionId, State};
 
 use error::ChatError;
 use event::{Event, SAID, now};
 use input::{Input, Plain};
+use member::Member;
 use name::ChatName;
 use people::{Gone, Listed, ListedPerson, People};
 
@@ -84,6 +89,7 @@ pub(crate) fn service() -> Service {
         .on_dormant(away)
         .on_resumed(back)
         .on_disconnect(left)
+        .on_gate_gone(left_behind)
 }
 
 /// A body that is one name.
@@ -151,7 +157,7 @@ async fn settle_in(
 }
 
 async fn rename(
-    session: Session,
+    session: Member,
     State(people): State<People>,
     clients: Clients,
     Input(request): Input<Name>,
@@ -210,7 +216,7 @@ async fn who(
 }
 
 async fn me(
-    session: Session,
+    session: Member,
     State(people): State<People>,
 ) -> Result<Json<serde_json::Value>, ChatError> {
     let name = people.name_of(session.id())?;
@@ -233,7 +239,7 @@ impl Plain for Said {
 }
 
 async fn say(
-    session: Session,
+    session: Member,
     State(people): State<People>,
     clients: Clients,
     Input(said): Input<Said>,
@@ -265,7 +271,7 @@ impl Plain for Told {
 }
 
 async fn tell(
-    session: Session,
+    session: Member,
     State(people): State<People>,
     Input(told): Input<Told>,
 ) -> Result<(), ChatError> {
@@ -285,20 +291,43 @@ async fn left(
     State(people): State<People>,
     clients: Clients,
 ) -> Result<(), ChatError> {
+    is_gone(session.id(), &people, &clients).await
+}
+
+/// A gate died, and the sessions that it had. Those that it has now that it is back live.
+async fn left_behind(
+    gone: GateGone,
+    State(people): State<People>,
+    clients: Clients,
+) -> Result<(), ChatError> {
+    let mut done = Ok(());
+    for session in people.by_way_of(&gone.gate) {
+        if !matches!(
+            session.connected().await,
+            Ok(Connected::Attached | Connected::Dormant)
+        ) {
+            // The others are told nevertheless.
+            done = done.and(is_gone(session.id(), &people, &clients).await);
+        }
+    }
+    done
+}
+
+async fn is_gone(id: SessionId, people: &People, clients: &Clients) -> Result<(), ChatError> {
     // A guest who never logged in is not there.
-    let Some(Gone { name, room, owner }) = people.leave(session.id()) else {
+    let Some(Gone { name, room, owner }) = people.leave(id) else {
         return Ok(());
     };
     let left = Event::Left {
         room: &room,
         name: &name,
     };
-    left.to_room(&clients, &room).await?;
-    room::owned(&clients, &room, owner.as_ref()).await
+    left.to_room(clients, &room).await?;
+    room::owned(clients, &room, owner.as_ref()).await
 }
 
 async fn away(
-    session: Session,
+    session: Member,
     State(people): State<People>,
     clients: Clients,
 ) -> Result<(), ChatError> {
@@ -306,7 +335,7 @@ async fn away(
 }
 
 async fn back(
-    session: Session,
+    session: Member,
     State(people): State<People>,
     clients: Clients,
 ) -> Result<(), ChatError> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidegate::SessionId;
 use tidegate::service::SessionHandle;
+use tidegate::{GateId, SessionId};
 
 use super::error::ChatError;
 use super::event::{Event, now};
@@ -115,32 +115,33 @@ impl People {
     /// Takes a name and goes to the lobby.
     pub(super) fn enter(&self, session: SessionHandle, name: &ChatName) -> Result<(), ChatError> {
         let mut state = self.0.lock();
-        let id = session.id();
-        if state.people.contains_key(&id) {
-            return Err(ChatError::LoggedIn);
-        }
-        if state.is_taken(name, id) {
-            return Err(ChatError::NameTaken);
-        }
-        if state.people.len() >= MAX_PEOPLE {
-            return Err(ChatError::Full);
-        }
         let lobby = state.lobby.clone();
-        let (room, turn) = state.enter_room(&lobby, id)?;
-        state.by_name.insert(name.folded().clone(), id);
-        state.accounts.insert(name.folded().clone(), id);
-        let person = Person {
-            name: name.clone(),
-            account: name.folded().clone(),
-            session,
-            room,
-            turn,
-            away: false,
-            settled: None,
-            settling: false,
-        };
-        state.people.insert(id, person);
-        Ok(())
+        state.admit(session, name, name.folded().clone(), &lobby, None)
+    }
+
+    /// Someone who was let in before this instance began, and whose session is still in the
+    /// group of that room.
+    pub(super) fn bring_back(
+        &self,
+        session: SessionHandle,
+        name: &ChatName,
+        account: Fold,
+        room: &ChatName,
+    ) -> Result<(), ChatError> {
+        let mut state = self.0.lock();
+        state.admit(session, name, account, room, Some(room.clone()))
+    }
+
+    /// Whether someone is there.
+    pub(super) fn knows(&self, id: SessionId) -> bool {
+        self.0.lock().people.contains_key(&id)
+    }
+
+    /// The sessions of who is there by way of a gate.
+    pub(super) fn by_way_of(&self, gate: &GateId) -> Vec<SessionHandle> {
+        let state = self.0.lock();
+        let sessions = state.people.values().map(|person| &person.session);
+        sessions.filter(|s| s.gate() == gate).cloned().collect()
     }
 
     /// Is there no more.
@@ -171,7 +172,7 @@ impl People {
         if !state.people.contains_key(&id) {
             return Err(ChatError::NotLoggedIn);
         }
-        if state.is_taken(name, id) {
+        if state.is_taken(name.folded(), id) {
             return Err(ChatError::NameTaken);
         }
         let person = state.person_mut(id)?;
@@ -369,6 +370,41 @@ impl Person {
 }
 
 impl State {
+    fn admit(
+        &mut self,
+        session: SessionHandle,
+        name: &ChatName,
+        account: Fold,
+        room: &ChatName,
+        settled: Option<ChatName>,
+    ) -> Result<(), ChatError> {
+        let id = session.id();
+        if self.people.contains_key(&id) {
+            return Err(ChatError::LoggedIn);
+        }
+        if self.is_taken(name.folded(), id) || self.is_taken(&account, id) {
+            return Err(ChatError::NameTaken);
+        }
+        if self.people.len() >= MAX_PEOPLE {
+            return Err(ChatError::Full);
+        }
+        let (room, turn) = self.enter_room(room, id)?;
+        self.by_name.insert(name.folded().clone(), id);
+        self.accounts.insert(account.clone(), id);
+        let person = Person {
+            name: name.clone(),
+            account,
+            session,
+            room,
+            turn,
+            away: false,
+            settled,
+            settling: false,
+        };
+        self.people.insert(id, person);
+        Ok(())
+    }
+
     fn person(&self, id: SessionId) -> Result<&Person, ChatError> {
         self.people.get(&id).ok_or(ChatError::NotLoggedIn)
     }
@@ -378,11 +414,8 @@ impl State {
     }
 
     /// Whether a name is someone else's.
-    fn is_taken(&self, name: &ChatName, by_other_than: SessionId) -> bool {
-        let holders = [
-            self.by_name.get(name.folded()),
-            self.accounts.get(name.folded()),
-        ];
+    fn is_taken(&self, name: &Fold, by_other_than: SessionId) -> bool {
+        let holders = [self.by_name.get(name), self.accounts.get(name)];
         holders.into_iter().flatten().any(|id| *id != by_other_than)
     }
 

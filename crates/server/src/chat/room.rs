@@ -7,6 +7,7 @@ use tidegate::{Clients, Json, Session, State};
 use super::error::ChatError;
 use super::event::Event;
 use super::input::{Input, Plain};
+use super::member::Member;
 use super::name::ChatName;
 use super::people::{Listed, ListedRoom, Moved, People};
 use super::{Name, place};
@@ -53,7 +54,7 @@ impl Plain for Nothing {
 }
 
 pub(super) async fn join(
-    session: Session,
+    session: Member,
     State(people): State<People>,
     clients: Clients,
     Input(request): Input<Room>,
@@ -64,7 +65,7 @@ pub(super) async fn join(
 }
 
 pub(super) async fn leave(
-    session: Session,
+    session: Member,
     State(people): State<People>,
     clients: Clients,
     Input(Nothing {}): Input<Nothing>,
@@ -131,7 +132,7 @@ pub(super) struct History {
 }
 
 pub(super) async fn history(
-    session: Session,
+    session: Member,
     State(people): State<People>,
     Input(Nothing {}): Input<Nothing>,
 ) -> Result<Json<History>, ChatError> {
@@ -148,7 +149,7 @@ pub(super) async fn rooms(
 }
 
 pub(super) async fn kick(
-    session: Session,
+    session: Member,
     State(people): State<People>,
     clients: Clients,
     Input(request): Input<Name>,

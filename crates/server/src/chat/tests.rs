@@ -1,5 +1,7 @@
 //! The chat over a gate in this process, with real clients.
 
+mod again;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

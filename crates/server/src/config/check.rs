@@ -1,12 +1,18 @@
 //! What must hold between keys.
+//!
+//! - [`bus`]: those of the bus. [`store`]: those of the store.
+
+mod bus;
+mod store;
 
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 
 use super::model::auth::{Algorithm, CertificateUser, JwtConfig};
+use super::model::bus::BusKind;
 use super::model::listener::{CipherKind, ClientAuthKind, ForwardedBy, KeepAliveConfig, TlsConfig};
-use super::model::{BuiltIn, Config, StoreKind};
+use super::model::{BuiltIn, Config};
 use super::problem::{KeyPath, Origin, Problem, did_you_mean, nearest};
 use super::tree::Node;
 use super::value::choice;
@@ -98,17 +104,8 @@ pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
     no_address_twice(config, &listeners, &mut problems);
     no_name_twice(&listeners, &mut problems);
     check_expose(config, &mut problems);
-    let store = &config.store;
-    problems.must(
-        store.kind != StoreKind::Embedded || store.path.is_some(),
-        &top.key("store").key("kind"),
-        "\"embedded\" needs store.path, the file it is in",
-    );
-    problems.must(
-        store.kind == StoreKind::Embedded || store.path.is_none(),
-        &top.key("store").key("path"),
-        "only kind = \"embedded\" has a path; the store in memory keeps nothing",
-    );
+    bus::check(config, &mut problems);
+    store::check(&config.store, &mut problems);
     let auth = top.key("auth");
     let asks = |listener: &Listener<'_>| {
         let client_auth = listener.tls.map(|tls| tls.client_auth);
@@ -238,8 +235,12 @@ fn no_name_twice(listeners: &[Listener<'_>], problems: &mut Problems<'_>) {
     }
 }
 
-/// All services are built-in ones: what is exposed of another can never be called.
+/// Within one process all services are built-in ones: what is exposed of another can never be
+/// called.
 fn check_expose(config: &Config, problems: &mut Problems<'_>) {
+    if config.bus != BusKind::Local {
+        return;
+    }
     let names: Vec<String> = choice::words::<BuiltIn>();
     let runs = |name: &str| {
         let service = BuiltIn::from_str(name, false);
@@ -315,5 +316,17 @@ pub(crate) fn has_listener(config: &Config) -> Result<(), Problem> {
             "no listener: give --tcp or --ws, or [[tcp]] or [[websocket]] in a file with --config",
         )),
         false => Ok(()),
+    }
+}
+
+/// A service in a process of its own needs a bus that others are on.
+pub(crate) fn has_bus(config: &Config) -> Result<(), Problem> {
+    match config.bus {
+        BusKind::Nats => Ok(()),
+        BusKind::Local => Err(Problem::new(
+            &Origin::Default,
+            &KeyPath::new(),
+            "no bus that gates are on: give --nats, or bus = \"nats\" in a file with --config",
+        )),
     }
 }

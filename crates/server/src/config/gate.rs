@@ -5,10 +5,13 @@ use std::sync::Arc;
 use thiserror::Error;
 use tidegate::protocol::KeyError;
 use tidegate::{Exposure, ExposureError, Gate, GateBuilder, MemoryStore, TrustedNetworkError};
+use tidegate_redis::{RedisOptions, RedisStore};
 use tidegate_store::{Embedded, EmbeddedOptions, OpenError};
 
-use super::model::{BuiltIn, Config, StoreKind};
+use super::model::store::{RedisConfig, StoreKind};
+use super::model::{BuiltIn, Config};
 use crate::auth::Auth;
+use crate::bus::Reached;
 use crate::{chat, echo};
 
 /// Why there is no gate. Only the store's is not found by the configuration's own checks.
@@ -16,6 +19,8 @@ use crate::{chat, echo};
 pub(crate) enum Unusable {
     #[error("store: {0}")]
     Store(#[from] OpenError),
+    #[error("store: {0}")]
+    Redis(#[from] tidegate_redis::ConnectError),
     #[error("store.path: the embedded store needs a file")]
     NoStorePath,
     #[error("encryption_key: {0}")]
@@ -29,8 +34,21 @@ pub(crate) enum Unusable {
 }
 
 impl Config {
-    /// The gate that this describes. Opens the store, which may take a while.
-    pub(crate) fn gate(&self, auth: Option<&Arc<Auth>>) -> Result<GateBuilder, Unusable> {
+    /// The gate's id, or one that nobody has.
+    pub(crate) fn gate_id(&self) -> String {
+        match &self.id {
+            Some(id) => id.as_str().to_owned(),
+            None => format!("gate-{:016x}", rand::random::<u64>()),
+        }
+    }
+
+    /// The gate that this describes, on `bus` where one is given. Opens the store, which may
+    /// take a while.
+    pub(crate) async fn gate(
+        &self,
+        auth: Option<&Arc<Auth>>,
+        bus: Option<&Reached>,
+    ) -> Result<GateBuilder, Unusable> {
         let mut gate = Gate::builder()
             .limits(self.limits.limits())
             .gate_limits(self.gate.limits())
@@ -40,9 +58,17 @@ impl Config {
         gate = match self.store.kind {
             StoreKind::Memory => gate.store(MemoryStore::with_max_users(self.store.max_users)),
             StoreKind::Embedded => gate.store(self.embedded()?),
+            StoreKind::Redis => {
+                let redis = self.store.redis.clone().unwrap_or_default();
+                gate.store(RedisStore::connect(redis.options()).await?)
+            }
+            StoreKind::Nats => return Err(Unusable::NoStorePath),
         };
         if let Some(id) = &self.id {
             gate = gate.id(id.as_str());
+        }
+        if let Some(reached) = bus {
+            gate = gate.id(&reached.name).bus(reached.bus.clone());
         }
         if let Some(shards) = self.shards {
             gate = gate.shards(shards);
@@ -77,5 +103,35 @@ impl Config {
         let path = self.store.path.as_ref().ok_or(Unusable::NoStorePath)?;
         let options = EmbeddedOptions::default().max_users(Some(self.store.max_users as u64));
         Ok(Embedded::open(&path.0, options)?)
+    }
+}
+
+impl RedisConfig {
+    /// What the client of Redis makes of it.
+    fn options(&self) -> RedisOptions {
+        let mut options = RedisOptions::new(self.servers.0.iter().map(|s| s.as_str()))
+            .database(self.database)
+            .prefix(self.prefix.as_str())
+            .connect_timeout(self.connect_timeout.into())
+            .answer_timeout(self.answer_timeout.into())
+            .in_flight(self.in_flight);
+        if let Some(user) = &self.user {
+            options = options.user(user.as_str());
+        }
+        options = match (&self.password_file, &self.password) {
+            (Some(file), _) => options.password_file(&file.0),
+            (None, Some(password)) => options.password(password.expose()),
+            (None, None) => options,
+        };
+        let Some(tls) = &self.tls else {
+            return options;
+        };
+        if let Some(ca) = &tls.ca {
+            options = options.ca(&ca.0);
+        }
+        match (&tls.cert, &tls.key) {
+            (Some(cert), Some(key)) => options.client_certificate(&cert.0, &key.0),
+            _ => options,
+        }
     }
 }

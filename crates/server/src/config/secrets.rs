@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::key::{Key, Section};
 use super::model::auth::JwtConfig;
+use super::model::bus::NatsConfig;
 use super::model::listener::TcpConfig;
+use super::model::store::RedisConfig;
 use super::model::{AdminConfig, Config};
 use super::problem::{KeyPath, Problem};
 use super::tree::Node;
@@ -54,6 +56,33 @@ pub(crate) fn read(config: &mut Config, tree: &Node) -> Findings {
         let table = top.key("auth").key("jwt");
         read(&table, JwtConfig::keys(), "secret", secret, secret_file);
     }
+    if let Some(NatsConfig {
+        password,
+        password_file,
+        token,
+        token_file,
+        ..
+    }) = &mut config.nats
+    {
+        let (table, keys) = (top.key("nats"), NatsConfig::keys);
+        read(&table, keys(), "password", password, password_file);
+        read(&table, keys(), "token", token, token_file);
+    }
+    if let Some(RedisConfig {
+        password,
+        password_file,
+        ..
+    }) = &mut config.store.redis
+    {
+        let table = top.key("store").key("redis");
+        read(
+            &table,
+            RedisConfig::keys(),
+            "password",
+            password,
+            password_file,
+        );
+    }
     let tcp = config.tcp.iter_mut().enumerate().map(|(i, tcp)| {
         let table = top.key("tcp").index(i);
         (table, &mut tcp.encryption_key, &tcp.encryption_key_file)
@@ -64,6 +93,15 @@ pub(crate) fn read(config: &mut Config, tree: &Node) -> Findings {
     });
     for (table, key, file) in tcp.chain(ws) {
         read(&table, TcpConfig::keys(), "encryption_key", key, file);
+    }
+    if let Some(nats) = &config.nats {
+        let table = top.key("nats");
+        for (key, file) in [
+            ("nkey_seed_file", &nats.nkey_seed_file),
+            ("creds_file", &nats.creds_file),
+        ] {
+            later(tree, &table.key(key), file.as_ref(), &mut findings);
+        }
     }
     findings
 }
@@ -100,14 +138,37 @@ fn one(
         ));
     }
     *slot = Some(Secret::new(text));
-    if mode & 0o004 != 0 {
-        let what = format!(
+    let open = open_to_all(file, mode).map(|what| Problem::new(origin, &at, what));
+    findings.warnings.extend(open);
+}
+
+/// Looks at a file with a secret that is read when it is needed.
+fn later(tree: &Node, at: &KeyPath, file: Option<&FilePath>, findings: &mut Findings) {
+    let Some(FilePath(file)) = file else {
+        return;
+    };
+    let origin = tree.origin_of(at);
+    let problem = |what| Problem::new(origin, at, what);
+    match contents(file) {
+        Ok((_, mode)) => {
+            let open = open_to_all(file, mode);
+            findings.warnings.extend(open.map(problem));
+        }
+        Err(e) => {
+            let what = format!("{}: cannot be read: {e}", file.display());
+            findings.problems.push(problem(what));
+        }
+    }
+}
+
+fn open_to_all(file: &Path, mode: u32) -> Option<String> {
+    (mode & 0o004 != 0).then(|| {
+        format!(
             "{} can be read by everyone on this machine (mode {:04o}); chmod 600 stops that",
             file.display(),
             mode & 0o777
-        );
-        findings.warnings.push(Problem::new(origin, &at, what));
-    }
+        )
+    })
 }
 
 /// Text and mode of a file.

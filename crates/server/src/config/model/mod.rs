@@ -2,11 +2,14 @@
 //!
 //! - This file: what concerns the whole gate. [`listener`]: where clients come in.
 //! - [`limits`]: what they may do. [`auth`]: who they are. [`logins`]: how often.
+//! - [`bus`]: how gates and services reach each other. [`store`]: where settings are kept.
 
 pub(crate) mod auth;
+pub(crate) mod bus;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod logins;
+pub(crate) mod store;
 
 use clap::ValueEnum;
 
@@ -14,18 +17,22 @@ use super::key::section;
 use super::value::choice::choices;
 use super::value::file::FilePath;
 use super::value::text::{Exposed, Host, HttpAddress, Id, Network};
-use super::value::time::Time;
 use crate::secret::Secret;
 use auth::AuthConfig;
+use bus::{BusKind, NatsConfig};
 use limits::{GateLimitsConfig, LimitsConfig};
 use listener::{TcpConfig, WebSocketConfig};
 use logins::LoginsConfig;
+use store::StoreConfig;
 
 section! {
     /// The whole configuration.
     Config {
-        /// The gate's id on the bus.
+        /// The gate's id on the bus. While one gate has it, no other one starts with it.
         id: Option<Id> = None => unset("random").example("\"gate-1\""),
+
+        /// How gates and services reach each other: within this process, or over NATS.
+        bus: BusKind = BusKind::Local,
 
         /// Threads that serve connections.
         shards: Option<usize> = None => range(1, 1024).unset("one per core").example("2"),
@@ -55,6 +62,9 @@ section! {
         /// What the whole gate may do.
         gate: GateLimitsConfig = GateLimitsConfig::default(),
 
+        /// How NATS is reached, where the bus or the store is on it.
+        nats: Option<NatsConfig> = None => unset("a server on this machine, without credentials"),
+
         /// Where the settings of bound users are kept.
         store: StoreConfig = StoreConfig::default(),
 
@@ -69,23 +79,6 @@ section! {
 
         /// The log, on standard error.
         log: LogConfig = LogConfig::default(),
-    }
-}
-
-section! {
-    /// Where the settings of bound users are kept.
-    StoreConfig {
-        /// In memory, gone with the process; or embedded, in the file `path`.
-        kind: StoreKind = StoreKind::Memory,
-
-        /// The file of the embedded store. Made where it is missing; its directory must exist.
-        path: Option<FilePath> = None => example("\"/var/lib/tidegate/settings.db\""),
-
-        /// How long settings outlive their user's connection.
-        ttl: Time = Time::secs(24 * 3600) => range(2_000, limits::LONGEST),
-
-        /// Of how many users settings are kept. Each has at most 16 KiB.
-        max_users: usize = 1_000_000 => range(1, u32::MAX.into()),
     }
 }
 
@@ -132,16 +125,6 @@ pub(crate) enum BuiltIn {
     Auth,
 }
 
-/// What keeps settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "lower")]
-pub(crate) enum StoreKind {
-    /// In memory
-    Memory,
-    /// In a file
-    Embedded,
-}
-
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "lower")]
@@ -165,4 +148,4 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
-choices!(BuiltIn, StoreKind, LogFormat, LogLevel);
+choices!(BuiltIn, LogFormat, LogLevel);

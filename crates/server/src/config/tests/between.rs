@@ -11,6 +11,8 @@ fn keys_fit_together() {
     const TCP: &str = "[[tcp]]\naddress = \"a:1\"\n";
     const WS: &str = "[[websocket]]\naddress = \"a:2\"\n";
     const TLS: &str = "[tcp.tls]\ncert = \"c\"\nkey = \"k\"\n";
+    const NATS: &str = "bus = \"nats\"\n[nats]\n";
+    const REDIS: &str = "[store]\nkind = \"redis\"\n[store.redis]\n";
     const JWT: &str = "[auth.jwt]\n";
     let secret = format!("secret = \"{}\"\n", "s".repeat(32));
     for (text, mistake) in [
@@ -155,6 +157,73 @@ fn keys_fit_together() {
             "[store]\nkind = \"embedded\"\npath = \"p\"\n".to_owned(),
             "",
         ),
+        (
+            "[store]\n[store.redis]\nservers = \"redis://a\"\n".to_owned(),
+            "2: store.redis: only kind = \"redis\" uses it",
+        ),
+        (format!("{REDIS}user = \"u\"\npassword = \"p\"\n"), ""),
+        (
+            format!("{REDIS}user = \"u\"\n"),
+            "4: store.redis.user: a user needs password or password_file",
+        ),
+        (
+            format!("{REDIS}[store.redis.tls]\nca = \"c\"\n"),
+            "4: store.redis.tls: a server is spoken with in plain text",
+        ),
+        (
+            format!("{REDIS}servers = \"rediss://a\"\n[store.redis.tls]\ncert = \"c\"\n"),
+            "6: store.redis.tls.cert: a certificate needs key",
+        ),
+        // The bus.
+        ("bus = \"nats\"\n".to_owned(), ""),
+        (
+            "[nats]\nservers = \"nats://a\"\n".to_owned(),
+            "1: nats: nothing is on NATS: expected bus = \"nats\"",
+        ),
+        (
+            "[store]\nkind = \"nats\"\n[nats]\nservers = \"nats://a\"\n".to_owned(),
+            "",
+        ),
+        (format!("{NATS}user = \"u\"\npassword = \"p\"\n"), ""),
+        (format!("{NATS}token = \"t\"\n"), ""),
+        (
+            format!("{NATS}user = \"u\"\n"),
+            "3: nats.user: a user needs password or password_file",
+        ),
+        (
+            format!("{NATS}password = \"p\"\n"),
+            "3: nats.password: a password needs user",
+        ),
+        (
+            format!("{NATS}user = \"u\"\npassword = \"p\"\ntoken = \"t\"\n"),
+            "2: nats: found user and password and a token, expected one of them",
+        ),
+        (
+            format!("{NATS}nkey_seed_file = \"missing\"\n"),
+            "3: nats.nkey_seed_file: ",
+        ),
+        (
+            format!("{NATS}lease = \"2500ms\"\n"),
+            "3: nats.lease: found \"2500ms\", expected whole seconds",
+        ),
+        (
+            format!("{NATS}replicas = 2\n"),
+            "3: nats.replicas: found 2, expected 1, 3 or 5",
+        ),
+        (
+            format!("{NATS}[nats.tls]\ncert = \"c\"\n"),
+            "4: nats.tls.cert: a certificate needs key",
+        ),
+        (
+            format!("{NATS}[nats.tls]\nkey = \"k\"\n"),
+            "4: nats.tls.key: a private key needs cert",
+        ),
+        (
+            format!("{NATS}tls = {{ cert = \"c\", key = \"k\", first = true }}\n"),
+            "",
+        ),
+        // Services elsewhere have any name.
+        ("bus = \"nats\"\nexpose = [\"shop/buy\"]\n".to_owned(), ""),
         // Who clients are.
         (
             "[auth]\nguests = false\n".to_owned(),

@@ -12,6 +12,8 @@ pub(super) fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'stat
 const ROWS: &str = r#"
 id | "a b" | found "a b", expected 1 to 64 of A-Z a-z 0-9 _ -
 id | "a.b" | found "a.b"
+bus | "redis" | found "redis", expected "local" or "nats"
+bus | "NATS" | found "NATS", expected "local" or "nats"; did you mean "nats"?
 shards | 0 | found 0, expected a whole number from 1 to 1024
 shards | "many" | found "many"
 services | ["ecko"] | found "ecko", expected "echo", "chat" or "auth"; did you mean "echo"?
@@ -29,11 +31,61 @@ auth | true | found true or false, expected a table: [auth]
 logins | 1 | found a number, expected a table: [logins]
 admin | "127.0.0.1:3656" | found text, expected a table: [admin]
 log | "debug" | found text, expected a table: [log]
-store.kind | "redis" | found "redis", expected "memory" or "embedded"
+store.kind | "disk" | found "disk", expected "memory", "embedded", "redis" or "nats"
 store.kind | "Embeded" | did you mean "embedded"?
 store.path | ["a"] | found a list, expected a path
 store.ttl | "0s" | found "0s", expected a time from 2s to 365d
 store.max_users | 0 | found 0, expected a whole number from 1 to 4294967295
+store.redis | "redis://a" | found text, expected a table: [redis]
+store.redis.servers | "a:6379" | found "a:6379", expected a server such as "redis://127.0.0.1:6379"
+store.redis.servers | "redis://:canary@a" | found a URL with credentials, expected a server
+store.redis.servers | ["redis://a/2"] | found "redis://a/2", expected a server
+store.redis.user | "" | found "", expected text that is not empty
+store.redis.password | "" | found nothing, expected a secret of 1 to 1024 bytes
+store.redis.password_file | 1 | found 1, expected a path
+store.redis.database | -1 | found -1, expected a whole number from 0
+store.redis.prefix | "a:b" | found "a:b", expected 1 to 64 of A-Z a-z 0-9 . _ -
+store.redis.connect_timeout | "2m" | found "2m", expected a time from 100ms to 1m
+store.redis.answer_timeout | 3 | found 3, expected a time
+store.redis.in_flight | 0 | found 0, expected a whole number from 1 to 65536
+store.redis.tls | true | found true or false, expected a table: [tls]
+store.redis.tls.ca | 1 | found 1, expected a path
+store.redis.tls.cert | [] | found a list, expected a path
+store.redis.tls.key | "" | found "", expected a path
+nats | "nats://127.0.0.1:4222" | found text, expected a table: [nats]
+nats.servers | "127.0.0.1:4222" | found "127.0.0.1:4222", expected a server such as "nats://127.0.0.1:4222"
+nats.servers | ["nats://a:4222", "http://b"] | found "http://b", expected a server
+nats.servers | "nats://ada:canary@a:4222" | found a URL with credentials, expected a server
+nats.servers | ["nats://canary@a"] | credentials have keys of their own
+nats.user | "" | found "", expected text that is not empty
+nats.password | "" | found nothing, expected a secret of 1 to 1024 bytes
+nats.password_file | 1 | found 1, expected a path
+nats.token | 1 | found a number, expected a secret of 1 to 1024 bytes
+nats.token_file | "" | found "", expected a path
+nats.nkey_seed_file | [] | found a list, expected a path
+nats.creds_file | {} | found a table, expected a path
+nats.prefix | "a.b.c.d" | found "a.b.c.d", expected 1 to 3 parts of A-Z a-z 0-9 _ -
+nats.prefix | "a..b" | found "a..b", expected 1 to 3 parts
+nats.prefix | "a.*" | found "a.*", expected 1 to 3 parts
+nats.prefix | "a b" | found "a b", expected 1 to 3 parts
+nats.prefix | "a\n" | expected 1 to 3 parts
+nats.name | "a.b" | found "a.b", expected 1 to 64 of A-Z a-z 0-9 _ -
+nats.wait | true | found true, expected "off" or a time
+nats.wait | "0s" | found "0s", expected "off" or a time from 100ms
+nats.connect_timeout | "2h" | found "2h", expected a time from 100ms to 1h
+nats.ask_timeout | 5 | found 5, expected a time
+nats.call_timeout | "1d" | found "1d", expected a time from 100ms to 1h
+nats.lease | "1s" | found "1s", expected a time from 2s to 1h
+nats.replicas | 0 | found 0, expected a whole number from 1 to 5
+nats.in_flight | 0 | found 0, expected a whole number from 1 to 16777216
+nats.outbound | "many" | found "many", expected a whole number
+nats.inbound | 16777217 | found 16777217, expected a whole number
+nats.events | -1 | found -1, expected a whole number
+nats.tls | true | found true or false, expected a table: [tls]
+nats.tls.ca | 1 | found 1, expected a path
+nats.tls.cert | "" | found "", expected a path
+nats.tls.key | [] | found a list, expected a path
+nats.tls.first | "yes" | found "yes", expected true or false
 auth.timeout | "2h" | found "2h", expected a time from 100ms to 1h
 auth.guests | "no" | found "no", expected true or false
 auth.client_certificate | "cn" | found "cn", expected "off", "common-name"

@@ -2,11 +2,12 @@
 //!
 //! - This file: numbers, true and false, lists, what may be missing.
 //! - [`time`]: times, rates, `"off"`. [`text`]: texts of a form. [`choice`]: one of a few.
-//! - [`file`]: paths, modes. [`secret`]: what is never shown.
+//! - [`file`]: paths, modes. [`secret`]: what is never shown. [`server`]: whom to connect to.
 
 pub(crate) mod choice;
 pub(crate) mod file;
 pub(crate) mod secret;
+pub(crate) mod server;
 pub(crate) mod text;
 pub(crate) mod time;
 

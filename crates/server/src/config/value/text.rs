@@ -109,9 +109,37 @@ texts! {
     TokenSource, "\"authorization\", \"hello\", \"query:NAME\", \"cookie:NAME\" or \"subprotocol\"",
         |text| text.parse::<crate::auth::settings::TokenSource>().is_ok();
 
+    /// What the subjects of the bus begin with.
+    SubjectPrefix, "1 to 3 parts of A-Z a-z 0-9 _ -, each at most 32 long, with a dot between, such as \"prod.games\"",
+        |text| text.split('.').count() <= 3 && text.split('.').all(is_subject_token);
+
+    /// What keys in a shared store begin with.
+    KeyPrefix, "1 to 64 of A-Z a-z 0-9 . _ -",
+        |text| (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+
     /// A text that says something.
     Text, "text that is not empty, without control characters",
         |text| !text.is_empty() && is_plain(text);
+}
+
+impl SubjectPrefix {
+    /// The one that is used unless another is given.
+    pub(crate) fn tidegate() -> Self {
+        Self("tidegate".to_owned())
+    }
+}
+
+impl KeyPrefix {
+    /// The one that is used unless another is given.
+    pub(crate) fn tidegate() -> Self {
+        Self("tidegate".to_owned())
+    }
+}
+
+fn is_subject_token(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    (1..=32).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn is_plain(text: &str) -> bool {

@@ -1,0 +1,52 @@
+//! What must hold between the keys of the store.
+
+use super::Problems;
+use crate::config::model::store::{RedisConfig, StoreConfig, StoreKind};
+use crate::config::problem::KeyPath;
+
+pub(super) fn check(store: &StoreConfig, problems: &mut Problems<'_>) {
+    let at = KeyPath::new().key("store");
+    problems.must(
+        store.kind != StoreKind::Embedded || store.path.is_some(),
+        &at.key("kind"),
+        "\"embedded\" needs store.path, the file it is in",
+    );
+    problems.must(
+        store.kind == StoreKind::Embedded || store.path.is_none(),
+        &at.key("path"),
+        "only kind = \"embedded\" has a path",
+    );
+    problems.must(
+        store.kind == StoreKind::Redis || store.redis.is_none(),
+        &at.key("redis"),
+        "only kind = \"redis\" uses it",
+    );
+    if let Some(redis) = &store.redis {
+        check_redis(redis, &at.key("redis"), problems);
+    }
+}
+
+fn check_redis(redis: &RedisConfig, at: &KeyPath, problems: &mut Problems<'_>) {
+    problems.must(
+        redis.user.is_none() || redis.password.is_some(),
+        &at.key("user"),
+        "a user needs password or password_file",
+    );
+    let Some(tls) = &redis.tls else { return };
+    let at = at.key("tls");
+    problems.must(
+        redis.servers.0.iter().all(|server| server.has_tls()),
+        &at,
+        "a server is spoken with in plain text: expected rediss:// before each",
+    );
+    problems.must(
+        tls.cert.is_none() || tls.key.is_some(),
+        &at.key("cert"),
+        "a certificate needs key, its private key",
+    );
+    problems.must(
+        tls.key.is_none() || tls.cert.is_some(),
+        &at.key("key"),
+        "a private key needs cert, its certificate",
+    );
+}
