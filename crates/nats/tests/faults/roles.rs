@@ -35,7 +35,7 @@ async fn role() {
         }
         "service" => {
             let service = work(&servers, &name).await;
-            println!("serving as {}", service.info().instance);
+            println!("serving as {}", service.instance());
             terminated.recv().await;
             service.stop().await;
         }
@@ -84,7 +84,7 @@ pub(crate) async fn connect(servers: &[String], name: &str) -> std::sync::Arc<Na
 /// The service `work`. It prints what it does, before it answers.
 pub(crate) async fn work(servers: &[String], instance: &str) -> tidegate::service::RunningService {
     let bus = connect(servers, instance).await;
-    let everybody = Clients::new(bus.clone());
+    let (everybody, own) = (Clients::new(bus.clone()), instance.to_owned());
     Service::new("work")
         .instance(instance)
         .request("do", async |number: String| {
@@ -93,6 +93,12 @@ pub(crate) async fn work(servers: &[String], instance: &str) -> tidegate::servic
         })
         .open_to(Guests)
         .concurrent()
+        // Binds the caller to this instance.
+        .request("stay", move |session: Session| {
+            let instance = own.clone();
+            async move { session.bind_instance("work", instance).await }
+        })
+        .open_to(Guests)
         // Takes a call, and never answers.
         .request("take", async |number: String| {
             println!("took {number}");

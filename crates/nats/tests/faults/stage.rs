@@ -1,10 +1,14 @@
 //! What the tests share.
 
+use std::time::Duration;
+
 use tidegate_client::{Client, Pushes};
 use tidegate_test_servers::{Process, eventually};
 
 pub(crate) async fn connect(url: &str) -> Client {
-    Client::builder(url).connect().await.unwrap()
+    let client = Client::builder(url).push_buffer(100_000);
+    let client = client.request_timeout(Duration::from_secs(10));
+    client.connect().await.unwrap()
 }
 
 pub(crate) async fn connect_all(url: &str, count: usize) -> Vec<Client> {
@@ -31,7 +35,7 @@ pub(crate) async fn gets(pushes: &mut Pushes, body: &str) {
             }
         }
     };
-    let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), get).await;
+    let in_time = tokio::time::timeout(Duration::from_secs(60), get).await;
     assert!(in_time.is_ok(), "no push {body:?} came");
 }
 

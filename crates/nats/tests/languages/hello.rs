@@ -73,7 +73,7 @@ impl Hello {
                 Ok::<_, CallError>(session.snapshot().encode())
             })
             .open_to(Bound)
-            .request("tell", async |session: Session, body: Bytes| {
+            .one_way("tell", async |session: Session, body: Bytes| {
                 session.send("hello.told", body).await.map_err(refused)
             })
             .open_to(Bound)
@@ -110,7 +110,8 @@ impl Hello {
 
 fn refused(error: GateError) -> CallError {
     let name = match error {
-        GateError::Name(_) => "name".to_owned(),
+        // What a gate calls it that is asked over NATS.
+        GateError::Name(_) => "bad-request".to_owned(),
         other => other.to_string(),
     };
     CallError::new(ErrorCode(1001), name)

@@ -39,7 +39,10 @@ pub(crate) async fn run(nats: &NatsServer, hello: Hello) {
         let Error::NotServed(error) = error else {
             panic!("{error:?}");
         };
-        assert_eq!((error.code, &*error.message), (ErrorCode(1001), "name"));
+        assert_eq!(
+            (error.code, &*error.message),
+            (ErrorCode(1001), "bad-request")
+        );
     }
     users_and_settings(&gates[0], &ada, "ada").await;
     users_and_settings(&gates[1], &bob, "bob *.> 你好").await;
