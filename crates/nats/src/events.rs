@@ -147,7 +147,10 @@ impl Told {
         match reply {
             Ok(_) => {}
             // Others may not be back yet, after the connections of all were lost.
-            Err(AskError::NoResponders) if lane.link.is_back_lately() => lane.keep(packed),
+            Err(AskError::NoResponders) if lane.link.is_back_lately() => {
+                lane.outbox.back.fetch_add(1, Ordering::Relaxed);
+                lane.keep(packed);
+            }
             Err(AskError::NoResponders) => match packed.otherwise.take() {
                 Some(subject) => {
                     packed.subject = subject;
@@ -183,8 +186,8 @@ pub(crate) struct Outbox {
     most: usize,
     more: Notify,
     numbers: AtomicU64,
-    /// How often one was put here.
-    kept: AtomicU64,
+    /// How often one came back because its taker was not there yet.
+    back: AtomicU64,
 }
 
 impl Outbox {
@@ -194,7 +197,7 @@ impl Outbox {
             most,
             more: Notify::new(),
             numbers: AtomicU64::new(0),
-            kept: AtomicU64::new(0),
+            back: AtomicU64::new(0),
         })
     }
 
@@ -210,7 +213,6 @@ impl Outbox {
         }
         let at = waiting.partition_point(|other| other.number < packed.number);
         waiting.insert(at, packed);
-        self.kept.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -282,7 +284,7 @@ pub(crate) async fn flush(
                 return;
             }
             let Some(lane) = lane.upgrade() else { return };
-            let kept = outbox.kept.load(Ordering::Relaxed);
+            let back = outbox.back.load(Ordering::Relaxed);
             let some = outbox.take_some();
             if some.is_empty() {
                 break;
@@ -293,7 +295,7 @@ pub(crate) async fn flush(
             // Until all that was sent is on its way; a failure is one of the connection, and
             // those that were on their way are back.
             let _ = lane.link.fence().await;
-            if outbox.kept.load(Ordering::Relaxed) != kept {
+            if outbox.back.load(Ordering::Relaxed) != back {
                 time::sleep(AGAIN).await;
             }
         }

@@ -100,15 +100,16 @@ async fn events_wait_in_order_while_nats_is_away_up_to_a_bound() {
 
 #[tokio::test]
 async fn an_event_on_its_way_when_the_connection_is_lost_is_sent_again() {
-    let server = NatsServer::start().await;
+    let mut server = NatsServer::start().await;
     let bus = bus(&server).await;
-    let mut chat = Service::on(&server, "tidegate.*.chat.*").await;
     server.pause();
     for number in 0..10 {
         tell(&*bus, None, number);
     }
     until_down(&bus).await;
-    server.resume();
+    // What it had not read is gone with it.
+    server.restart().await;
+    let mut chat = Service::on(&server, "tidegate.*.chat.*").await;
     let mut missing: Vec<u64> = (0..10).collect();
     while !missing.is_empty() {
         let event = timeout(PATIENCE, chat.next()).await.unwrap();
