@@ -62,6 +62,7 @@ pub(crate) struct Ended {
 /// Requests that follow one another, until they are stopped.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
     tasks: JoinSet<Vec<Ended>>,
 }
 
@@ -73,24 +74,33 @@ impl Load {
     /// after a pause.
     pub(crate) fn start(clients: &[Client], method: &'static str, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         for client in clients {
-            let (client, stop) = (client.clone(), stop.clone());
+            let (client, stop, asked) = (client.clone(), stop.clone(), asked.clone());
             tasks.spawn(async move {
                 let mut ended = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
+                    asked.fetch_add(1, Ordering::Relaxed);
                     ended.push(ask(&client, method).await);
                     tokio::time::sleep(pause).await;
                 }
                 ended
             });
         }
-        Self { stop, tasks }
+        Self { stop, asked, tasks }
     }
 
     pub(crate) async fn stop(self) -> Account {
         self.stop.store(true, Ordering::Relaxed);
-        Account(self.tasks.join_all().await.concat())
+        let ended = self.tasks.join_all().await.concat();
+        let unaccounted = self.asked.load(Ordering::Relaxed) - ended.len() as u64;
+        println!(
+            "{} requests have ended, {unaccounted} are unaccounted for",
+            ended.len()
+        );
+        assert_eq!(unaccounted, 0);
+        Account(ended)
     }
 }
 
@@ -159,8 +169,6 @@ impl Account {
                 "  {outcome:<12} {count:>7}, of them done by a service {served:>7}, longest wait {longest:?}"
             );
         }
-        let all: usize = rows.values().map(|row| row.0).sum();
-        println!("  {:<12} {:>7}", "unaccounted", self.0.len() - all);
     }
 }
 
