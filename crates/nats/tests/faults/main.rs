@@ -6,6 +6,5 @@ mod account;
 mod away;
 mod clock;
 mod killed;
-mod partition;
 mod roles;
 mod stage;
