@@ -39,7 +39,8 @@ impl Inner {
         gate: GateInfo,
         endpoint: Arc<dyn GateEndpoint>,
     ) -> Result<Registration, BusError> {
-        let client = self.home.link.client();
+        let link = self.home.link.clone();
+        let client = Arc::new(move || (link.epoch(), link.client()));
         let reach = Arc::new(OverBus(Arc::downgrade(&self)));
         let member = Membership::begin(client, &self.options, gate.clone(), reach).await?;
         let live = LiveGate {
