@@ -140,6 +140,11 @@ impl Link {
         self.0.client.connection_state() == State::Connected
     }
 
+    /// Whether the server has others beside it.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.0.client.server_info().cluster.is_some()
+    }
+
     /// Which connection it is.
     pub(crate) fn epoch(&self) -> u64 {
         self.0.client.statistics().connects.load(Ordering::Relaxed)
