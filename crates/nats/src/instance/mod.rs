@@ -13,6 +13,7 @@ mod serve;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_nats::Subscriber;
@@ -116,6 +117,7 @@ async fn serve(server: Arc<Server>, mut intake: Intake, stopped: oneshot::Receiv
     let mut leaving: Option<BoxFuture<'static, ()>> = None;
     let mut fence: Option<JoinHandle<()>> = None;
     let link = server.link.clone();
+    let mut more = false;
     loop {
         tokio::select! {
             biased;
@@ -134,10 +136,14 @@ async fn serve(server: Arc<Server>, mut intake: Intake, stopped: oneshot::Receiv
                 }));
             }
             () = joined(&mut fence) => break,
-            () = poll_fn(|cx| intake.poll_take(cx, |kind, message| server.refuse(kind, &message))) => {}
+            // Looked at in each turn, however much there is to serve.
+            () = poll_fn(|cx| {
+                let taken = intake.poll_take(cx, |kind, message| server.refuse(kind, &message));
+                if more { Poll::Ready(()) } else { taken }
+            }) => {}
         }
-        while turn(&server, &mut intake) {
-            intake.take(|kind, message| server.refuse(kind, &message));
+        more = turn(&server, &mut intake);
+        if more {
             task::yield_now().await;
         }
     }
