@@ -164,6 +164,11 @@ impl Link {
         self.0.live.is_up()
     }
 
+    /// Whether the server has others beside it.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.0.live.client().server_info().cluster.is_some()
+    }
+
     /// Which connection it is.
     pub(crate) fn epoch(&self) -> u64 {
         self.0.live.epoch()
