@@ -42,7 +42,7 @@ impl Inner {
         let link = self.home.link.clone();
         let client = Arc::new(move || (link.epoch(), link.client()));
         let reach = Arc::new(OverBus(Arc::downgrade(&self)));
-        let member = Membership::begin(&client, &self.options, gate.clone(), reach).await?;
+        let member = Membership::begin(client, &self.options, gate.clone(), reach).await?;
         let live = LiveGate {
             gate: gate.id.clone(),
             incarnation: member.incarnation(),
