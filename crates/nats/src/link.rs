@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
 use async_nats::client::traits::Publisher as _;
-use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
-use async_nats::{Client, ConnectErrorKind, Event, HeaderMap, ServerError, Subject, Subscriber};
+use async_nats::{Client, ConnectErrorKind, Event, HeaderMap, ServerError, Subject};
 use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -25,6 +24,11 @@ use tokio::time::{self, MissedTickBehavior};
 
 use crate::counters::{Counters, LogLimit};
 use crate::options::{Credentials, NatsOptions, OptionsError, read_auth};
+
+mod lives;
+
+use lives::Lives;
+pub(crate) use lives::Subscriber;
 
 /// How often the server is pinged: one that says nothing for three of these is gone.
 const PING: Duration = Duration::from_secs(1);
@@ -40,7 +44,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Link(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    lives: Arc<Lives>,
     /// Of this connection alone: replies to another cannot arrive here.
     inbox: Box<str>,
     fences: AtomicU64,
@@ -89,17 +93,14 @@ impl Link {
         options: &NatsOptions,
         counters: Arc<Counters>,
     ) -> Result<Self, ConnectError> {
-        let addresses = options.addresses()?;
         let news = Arc::new(Notify::new());
         let until = options.wait.map(|wait| time::Instant::now() + wait);
         let mut attempts = 0;
         let client = loop {
             attempts += 1;
-            let client = client_options(options, counters.clone(), news.clone());
-            match client.connect(addresses.clone()).await {
+            match connect(options, &counters, &news).await {
                 Ok(client) => break client,
                 Err(error) => {
-                    let error = ConnectError::of(&error);
                     let pause = pause(attempts);
                     let in_time = until.is_some_and(|until| time::Instant::now() + pause < until);
                     if !in_time || !error.is_worth_waiting() {
@@ -113,11 +114,22 @@ impl Link {
         if !client.server_info().headers {
             return Err(ConnectError::Server("it has no headers"));
         }
-        let (state, changes) = watch::channel(look(&client));
-        let watcher = task::spawn(watch_state(client.clone(), news, state, counters));
+        let lives = Arc::new(Lives::new(client));
+        let inbox = format!("{}.{}", options.inbox(), nonce());
+        let (state, changes) = watch::channel(look(&lives));
+        let watcher = Watcher {
+            end: lives.until_end(&inbox).await?,
+            lives: lives.clone(),
+            inbox: inbox.clone(),
+            options: options.clone(),
+            news,
+            state,
+            counters,
+        };
+        let watcher = task::spawn(watcher.run());
         Ok(Self(Arc::new(Inner {
-            client,
-            inbox: format!("{}.{}", options.inbox(), nonce()).into(),
+            lives,
+            inbox: inbox.into(),
             fences: AtomicU64::new(0),
             ask_timeout: options.ask_timeout,
             state: changes,
@@ -126,8 +138,9 @@ impl Link {
     }
 
     /// The client itself: for what is asked of NATS (JetStream), never for publishing.
-    pub(crate) fn client(&self) -> &Client {
-        &self.0.client
+    /// It may be another one later: a link outlives its client.
+    pub(crate) fn client(&self) -> Client {
+        Client::clone(&self.0.lives.client())
     }
 
     /// Where this connection's replies arrive: `<inbox>.` and one token.
@@ -137,12 +150,12 @@ impl Link {
 
     /// Whether NATS can be reached now.
     pub(crate) fn is_up(&self) -> bool {
-        self.0.client.connection_state() == State::Connected
+        self.0.lives.is_up()
     }
 
     /// Which connection it is.
     pub(crate) fn epoch(&self) -> u64 {
-        self.0.client.statistics().connects.load(Ordering::Relaxed)
+        self.0.lives.epoch()
     }
 
     /// Whether there is a connection again, since a moment ago: others that had lost theirs
@@ -169,7 +182,8 @@ impl Link {
         if !self.is_up() {
             return Err(NotSent::Down);
         }
-        let sent = self.0.client.publish_message(OutboundMessage {
+        let client = self.0.lives.client();
+        let sent = client.publish_message(OutboundMessage {
             subject,
             reply,
             payload,
@@ -199,7 +213,7 @@ impl Link {
             payload,
             headers,
         };
-        self.while_up(self.0.client.publish_message(message))
+        self.while_up(self.client().publish_message(message))
             .await?
             .map_err(|e| not_sent(e.kind()))
     }
@@ -222,14 +236,7 @@ impl Link {
         subject: Subject,
         queue: Option<&str>,
     ) -> Result<Subscriber, BusError> {
-        let client = &self.0.client;
-        let subscribed = async {
-            match queue {
-                Some(queue) => client.queue_subscribe(subject, queue.to_owned()).await,
-                None => client.subscribe(subject).await,
-            }
-        };
-        self.while_up(subscribed)
+        self.while_up(self.0.lives.subscribe(subject, queue))
             .await
             .map_err(|e| BusError::Unavailable(e.to_string()))?
             .map_err(|e| BusError::Unavailable(e.to_string()))
@@ -293,43 +300,93 @@ fn pause(attempts: usize) -> Duration {
     most.mul_f64(rand::random_range(0.5..=1.0))
 }
 
-fn look(client: &Client) -> LinkState {
+fn look(lives: &Lives) -> LinkState {
     LinkState {
-        up: client.connection_state() == State::Connected,
-        epoch: client.statistics().connects.load(Ordering::Relaxed),
+        up: lives.is_up(),
+        epoch: lives.epoch(),
         since: time::Instant::now(),
     }
 }
 
-/// Tells the state to who waits for its changes.
-async fn watch_state(
-    client: Client,
+/// One attempt.
+async fn connect(
+    options: &NatsOptions,
+    counters: &Arc<Counters>,
+    news: &Arc<Notify>,
+) -> Result<Client, ConnectError> {
+    let client = client_options(options, counters.clone(), news.clone());
+    let client = client.connect(options.addresses()?).await;
+    client.map_err(|error| ConnectError::of(&error))
+}
+
+/// Tells the state to who waits for its changes, and makes another client where one has ended.
+struct Watcher {
+    lives: Arc<Lives>,
+    /// Ends with the client.
+    end: async_nats::Subscriber,
+    inbox: String,
+    options: NatsOptions,
     news: Arc<Notify>,
     state: watch::Sender<LinkState>,
     counters: Arc<Counters>,
-) {
-    // Lost connections: each but the last, and the last where it is down.
-    let lost = |state: LinkState| state.epoch.saturating_sub(1) + u64::from(!state.up);
-    let mut counted = 0;
-    let mut tick = time::interval(LOOK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = news.notified() => {}
-            _ = tick.tick() => {}
+}
+
+impl Watcher {
+    async fn run(mut self) {
+        let mut counted = 0;
+        let mut tick = time::interval(LOOK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.news.notified() => {}
+                _ = tick.tick() => {}
+                None = self.end.next() => {
+                    self.lives.died();
+                    self.tell(&mut counted);
+                    self.go_on().await;
+                }
+            }
+            self.tell(&mut counted);
         }
-        let now = look(&client);
-        let before = *state.borrow();
+    }
+
+    fn tell(&self, counted: &mut u64) {
+        // Lost connections: each but the last, and the last where it is down.
+        let lost = |state: LinkState| state.epoch.saturating_sub(1) + u64::from(!state.up);
+        let now = look(&self.lives);
+        let before = *self.state.borrow();
         if (now.up, now.epoch) == (before.up, before.epoch) {
-            continue;
+            return;
         }
-        let more = lost(now).saturating_sub(counted);
-        counted += more;
-        counters.disconnects.fetch_add(more, Ordering::Relaxed);
-        state.send_replace(now);
+        let more = lost(now).saturating_sub(*counted);
+        *counted += more;
+        self.counters.disconnects.fetch_add(more, Ordering::Relaxed);
+        self.state.send_replace(now);
         match now.up {
             true => tracing::info!(connection = now.epoch, "NATS can be reached"),
             false => tracing::warn!("the connection to NATS was lost"),
+        }
+    }
+
+    /// Makes another client.
+    async fn go_on(&mut self) {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            if attempts == 1 {
+                tracing::error!("the client of NATS has failed at a message; making another");
+            }
+            match connect(&self.options, &self.counters, &self.news).await {
+                Ok(client) => {
+                    self.lives.go_on(client).await;
+                    if let Ok(end) = self.lives.until_end(&self.inbox).await {
+                        self.end = end;
+                        return;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "no connection to NATS"),
+            }
+            time::sleep(pause(attempts)).await;
         }
     }
 }

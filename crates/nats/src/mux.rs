@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
+use async_nats::{HeaderMap, Message, StatusCode, Subject};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use parking_lot::Mutex;
@@ -23,7 +23,7 @@ use tokio::time;
 use crate::call::{Asked, Targets};
 use crate::counters::Counters;
 use crate::events::{self, Outbox, Told};
-use crate::link::{Link, LinkState, NotSent};
+use crate::link::{Link, LinkState, NotSent, Subscriber};
 use crate::options::{MAX_IN_FLIGHT, NatsOptions};
 
 /// Deadlines are kept in these.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{Message, Subject, Subscriber};
+use async_nats::{Message, Subject};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tidegate::bus::{BusError, GateEndpoint, GateError, SessionOp};
@@ -24,7 +24,7 @@ use tokio::time::{self, MissedTickBehavior};
 
 use crate::counters::{Counters, LogLimit};
 use crate::header::{Headers, Malformed, one_line};
-use crate::link::Link;
+use crate::link::{Link, Subscriber};
 use crate::subject::{GateVerb, Prefix, QUEUE, ToGate};
 use crate::wire::gate::{Asked, LiveGate};
 use crate::wire::{Envelope, error, gate, session};
@@ -88,7 +88,9 @@ pub(crate) async fn serve(link: Link, served: Served) -> Result<Serving, BusErro
     let any = link.subscribe(prefix.any_calls(), Some(QUEUE)).await?;
     link.fence().await?;
     let (stop, stopped) = oneshot::channel();
-    let backlog = Backlog::new(link.client().statistics(), served.inbound, FENCES);
+    let counted = link.clone();
+    let statistics = move || counted.client().statistics();
+    let backlog = Backlog::new(statistics, served.inbound, FENCES);
     let server = Server {
         replies: Replies::new(link),
         waiting: Arc::new(Semaphore::new(WAITING)),

@@ -14,9 +14,10 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use futures_util::{Stream, StreamExt as _};
 
+use crate::link::Subscriber;
 use crate::subject::{AllEvent, Class, ServiceEvent};
 
 /// Most calls that wait to be served; further ones are refused.

@@ -14,7 +14,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subscriber;
 use tidegate::bus::{Bus as _, BusError, Endpoint, InstanceInfo, Registration};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -23,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::bus::Inner;
 use crate::counters::LogLimit;
+use crate::link::Subscriber;
 use crate::micro::describe::Described;
 use crate::subject::{AllEvent, QUEUE};
 use intake::{Intake, Sources};

@@ -21,7 +21,10 @@ fn body(text: &str) -> Bytes {
 }
 
 /// Bodies that arrive, until `last`.
-async fn until(subscriber: &mut Subscriber, last: &str) -> Vec<String> {
+async fn until(
+    subscriber: &mut (impl futures_util::Stream<Item = async_nats::Message> + Unpin),
+    last: &str,
+) -> Vec<String> {
     let mut all = Vec::new();
     loop {
         let message = time::timeout(Duration::from_secs(30), subscriber.next())
@@ -49,7 +52,8 @@ async fn nothing_is_kept_for_later() {
     let waited = link.publish_wait(subject("t"), None, None, body("stale"));
     assert_eq!(waited.await, Err(NotSent::Down));
     // What the client itself does, and why it is not asked: it says that it was sent.
-    let kept = link.client().publish("t", body("kept by the client"));
+    let client = link.client();
+    let kept = client.publish("t", body("kept by the client"));
     kept.now_or_never().unwrap().unwrap();
 
     server.restart().await;
@@ -72,6 +76,7 @@ async fn a_full_channel_is_told_at_once() {
     let mut options = NatsOptions::new([server.url()]);
     options.outbound = 1_000;
     let (link, _) = link(&options).await;
+    link.fence().await.unwrap();
     // All in one turn of this task, which the connection's shares its thread with.
     let sent: Vec<_> = (0..1_100)
         .map(|_| link.publish(subject("t"), None, None, body("x")))
@@ -169,4 +174,59 @@ async fn what_is_forbidden_and_what_overflows_is_counted() {
         (counters.overflowed.load(Relaxed) == 16).then_some(())
     })
     .await;
+}
+
+/// Headers that the client's task dies of, as any NATS client can send them.
+async fn poison(server: &NatsServer, subject: &str) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = tokio::net::TcpStream::connect(server.address())
+        .await
+        .unwrap();
+    let headers = "NATS/1.0\r\nX: a\rb\r\n\r\n";
+    let len = headers.len();
+    let said = format!(
+        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {subject} {len} {len}\r\n{headers}\r\nPING\r\n"
+    );
+    socket.write_all(said.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"PONG\r\n") {
+        assert!(socket.read_buf(&mut answer).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_dies_of_a_message_is_followed_by_another() {
+    let server = NatsServer::start().await;
+    let (link, counters) = link(&NatsOptions::new([server.url()])).await;
+    let mut all = link.subscribe(subject("t"), None).await.unwrap();
+    let mut one = link.subscribe(subject("q"), Some("q")).await.unwrap();
+    let mut ended = link.subscribe(subject("ended"), None).await.unwrap();
+    link.fence().await.unwrap();
+    ended.unsubscribe().await.unwrap();
+    let other = async_nats::connect(server.url()).await.unwrap();
+    for life in 1..=3 {
+        assert_eq!(link.epoch(), life);
+        let came = link.client().statistics().in_messages.load(Relaxed);
+        other.publish("t", "before".into()).await.unwrap();
+        other.flush().await.unwrap();
+        assert_eq!(until(&mut all, "before").await, ["before"]);
+        let mut changes = link.changes();
+        poison(&server, "t").await;
+        changes
+            .wait_for(|state| state.up && state.epoch == life + 1)
+            .await
+            .unwrap();
+        // What was subscribed to is again, once, when there is a connection.
+        link.fence().await.unwrap();
+        for subject in ["t", "q", "ended"] {
+            other.publish(subject, "after".into()).await.unwrap();
+        }
+        assert_eq!(until(&mut all, "after").await, ["after"]);
+        assert_eq!(until(&mut one, "after").await, ["after"]);
+        assert!(ended.next().await.is_none());
+        link.publish(subject("t"), None, None, body("own")).unwrap();
+        assert_eq!(until(&mut all, "own").await, ["own"]);
+        assert!(link.client().statistics().in_messages.load(Relaxed) >= came + 5);
+        assert_eq!(counters.disconnects.load(Relaxed), life);
+    }
 }

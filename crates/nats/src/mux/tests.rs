@@ -18,7 +18,7 @@ async fn lane(server: &NatsServer, change: impl FnOnce(&mut NatsOptions)) -> Arc
 }
 
 /// Somebody on `t`, and what arrives there.
-async fn somebody(server: &NatsServer) -> (Client, Subscriber) {
+async fn somebody(server: &NatsServer) -> (Client, async_nats::Subscriber) {
     let client = async_nats::connect(server.url()).await.unwrap();
     let subscriber = client.subscribe("t").await.unwrap();
     // Comes back once the server knows of it.
@@ -28,7 +28,7 @@ async fn somebody(server: &NatsServer) -> (Client, Subscriber) {
     (client, subscriber)
 }
 
-async fn arrives(subscriber: &mut Subscriber) -> Message {
+async fn arrives(subscriber: &mut async_nats::Subscriber) -> Message {
     time::timeout(Duration::from_secs(30), subscriber.next())
         .await
         .expect("a message in time")

@@ -12,9 +12,9 @@ const BYTES: u64 = 256 * 1024 * 1024;
 
 /// Knows how much waits, though the client does not tell: the client counts what arrived,
 /// and this what was taken. A message that was dropped for want of room never is taken.
-#[derive(Debug)]
 pub(super) struct Backlog {
-    statistics: Arc<Statistics>,
+    /// The client's, which may be another one later that counts on.
+    statistics: Box<dyn Fn() -> Arc<Statistics> + Send + Sync>,
     /// Most messages that may wait: of one subscription, so that none is full before.
     most: u64,
     /// Messages taken.
@@ -30,10 +30,14 @@ pub(super) struct Backlog {
 impl Backlog {
     /// For a connection with subscriptions for `capacity` messages each, of which nobody else
     /// takes anything from now on, and of which `taken` messages were taken before.
-    pub(super) fn new(statistics: Arc<Statistics>, capacity: usize, taken: u64) -> Self {
+    pub(super) fn new(
+        statistics: impl Fn() -> Arc<Statistics> + Send + Sync + 'static,
+        capacity: usize,
+        taken: u64,
+    ) -> Self {
         Self {
-            bytes: statistics.in_bytes.load(Ordering::Relaxed),
-            statistics,
+            bytes: statistics().in_bytes.load(Ordering::Relaxed),
+            statistics: Box::new(statistics),
             most: capacity as u64 / 4 * 3,
             taken,
             lost: 0,
@@ -42,7 +46,7 @@ impl Backlog {
     }
 
     fn arrived(&self) -> u64 {
-        self.statistics.in_messages.load(Ordering::Relaxed)
+        (self.statistics)().in_messages.load(Ordering::Relaxed)
     }
 
     /// A message was taken.
@@ -54,7 +58,7 @@ impl Backlog {
     /// Whether so much waits that what comes next is to be refused.
     pub(super) fn is_long(&self) -> bool {
         let messages = self.arrived().saturating_sub(self.taken + self.lost);
-        let bytes = self.statistics.in_bytes.load(Ordering::Relaxed);
+        let bytes = (self.statistics)().in_bytes.load(Ordering::Relaxed);
         messages > self.most || bytes.saturating_sub(self.bytes) > BYTES / 4 * 3
     }
 
@@ -67,7 +71,7 @@ impl Backlog {
         let missing = arrived.saturating_sub(self.taken + self.lost);
         if missing == 0 || quiet {
             // What was taken by then is everything: the estimate begins anew.
-            self.bytes = self.statistics.in_bytes.load(Ordering::Relaxed);
+            self.bytes = (self.statistics)().in_bytes.load(Ordering::Relaxed);
         }
         if !quiet {
             return 0;
@@ -96,10 +100,15 @@ mod tests {
         }
     }
 
+    fn backlog(statistics: &Arc<Statistics>, capacity: usize) -> Backlog {
+        let statistics = statistics.clone();
+        Backlog::new(move || statistics.clone(), capacity, 0)
+    }
+
     #[test]
     fn a_message_counts_as_dropped_when_it_is_missing_and_all_is_quiet() {
         let statistics = Arc::new(Statistics::default());
-        let mut backlog = Backlog::new(statistics.clone(), 8, 0);
+        let mut backlog = backlog(&statistics, 8);
         let arrive = |n| statistics.in_messages.fetch_add(n, Ordering::Relaxed);
         arrive(6);
         assert!(!backlog.is_long());
@@ -123,7 +132,7 @@ mod tests {
     #[test]
     fn bytes_are_bounded_too() {
         let statistics = Arc::new(Statistics::default());
-        let mut backlog = Backlog::new(statistics.clone(), 1000, 0);
+        let mut backlog = backlog(&statistics, 1000);
         statistics.in_messages.fetch_add(1, Ordering::Relaxed);
         statistics.in_bytes.fetch_add(BYTES, Ordering::Relaxed);
         assert!(backlog.is_long());

@@ -247,3 +247,27 @@ async fn replies_do_not_go_where_the_gate_may_publish_and_the_asker_may_not() {
     assert!(store.next().now_or_never().is_none());
     still_serves(&bench).await;
 }
+
+/// Headers that the client library cannot read cost the gate its connection, and no more.
+#[tokio::test]
+async fn headers_that_cannot_be_read_stop_nothing_for_long() {
+    let bench = bench().await;
+    for headers in [
+        &b"NATS/1.0\r\nX: a\rb\r\n\r\n"[..],
+        b"NATS/1.0\r\nX: \xff\r\n\r\n",
+        b"NATS/1.0\r\nno colon\r\n\r\n",
+        b"NATS/1.0 banana\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"NATS/1.0\r\n\x00: x\r\n\r\n",
+        b"\r\n\r\n",
+    ] {
+        for subject in [
+            "tidegate.gate.g1.node.ping",
+            "tidegate.gates.ping",
+            "tidegate.any.ping",
+        ] {
+            raw(&bench, &message(subject, "_INBOX.x", headers)).await;
+        }
+        still_serves(&bench).await;
+    }
+}

@@ -33,7 +33,10 @@ async fn a_dead_gate_is_told_of_once_and_its_logins_count_no_longer_than_its_lea
         bound.ok().map(|_| died.elapsed())
     })
     .await;
-    println!("a dead gate's login counted for {took:?}; lease {:?}", site.lease);
+    println!(
+        "a dead gate's login counted for {took:?}; lease {:?}",
+        site.lease
+    );
     until("it is told", || !here.gone.lock().is_empty()).await;
     eventually("its records are cleaned", async || {
         let logins = here.record("ann").await.logins;
@@ -80,7 +83,10 @@ async fn of_many_that_want_one_id_at_the_same_time_one_has_it() {
         assert!(started.len() <= 1, "{} in round {round}", started.len());
         let held = buses.iter().flat_map(|bus| {
             let members = bus.members.lock();
-            members.values().map(|m| m.lease.is_held()).collect::<Vec<_>>()
+            members
+                .values()
+                .map(|m| m.lease.is_held())
+                .collect::<Vec<_>>()
         });
         assert_eq!(held.filter(|held| *held).count(), started.len());
         join_all(started.into_iter().map(RunningGate::stop)).await;
@@ -102,7 +108,11 @@ async fn a_gate_that_was_killed_starts_again_at_once_with_its_id() {
     there.client.drain().await.unwrap();
     let began = Instant::now();
     let second = gates(&again, one().refuse(), &["b"]).await;
-    println!("a killed gate was back after {:?}; lease {:?}", began.elapsed(), site.lease);
+    println!(
+        "a killed gate was back after {:?}; lease {:?}",
+        began.elapsed(),
+        site.lease
+    );
     // What it had is over: nobody waits for a lease.
     let (_c2, ann) = guest(&second[0]).await;
     ann.bind(user_id("ann")).await.unwrap();
@@ -164,7 +174,9 @@ async fn claim_over(bus: &Arc<Joined>, id: &str) -> Arc<Lease> {
         metadata: Default::default(),
     };
     let nobody = std::future::ready(false);
-    let (lease, before) = Lease::claim(bucket, gate, bus.options.lease, nobody).await.unwrap();
+    let (lease, before) = Lease::claim(bucket, gate, bus.options.lease, nobody)
+        .await
+        .unwrap();
     assert!(before.is_some());
     lease
 }
@@ -181,7 +193,10 @@ async fn when_nats_is_down_for_all_nobody_dies_and_all_goes_on_after() {
     for (i, gate) in all.iter().enumerate() {
         for k in 0..10 {
             let (client, session) = guest(gate).await;
-            session.bind(user_id(&format!("user-{i}-{k}"))).await.unwrap();
+            session
+                .bind(user_id(&format!("user-{i}-{k}")))
+                .await
+                .unwrap();
             sessions.push(session);
             clients.push(client);
         }
@@ -192,7 +207,10 @@ async fn when_nats_is_down_for_all_nobody_dies_and_all_goes_on_after() {
     assert_eq!(live(&sessions), sessions.len());
     site.server.restart().await;
     let members = [here.member("a"), here.member("b"), there.member("c")];
-    until("all have their leases again", || members.iter().all(|m| m.lease.is_held())).await;
+    until("all have their leases again", || {
+        members.iter().all(|m| m.lease.is_held())
+    })
+    .await;
     // Whoever were to be judged dead would be by then.
     tokio::time::sleep(site.lease * 2).await;
     assert_eq!(live(&sessions), sessions.len());

@@ -187,7 +187,10 @@ async fn while_the_records_cannot_be_reached_binds_fail_in_time_and_clients_stay
     println!("a bind without NATS failed after {:?}", began.elapsed());
     // The lease is over: it is known at once.
     let member = bus.member("a");
-    until("the gate counts itself as cut off", || !member.lease.is_held()).await;
+    until("the gate counts itself as cut off", || {
+        !member.lease.is_held()
+    })
+    .await;
     let failed = bob.bind(user_id("bob")).await;
     assert_eq!(failed.unwrap_err(), GateError::Unavailable);
     // One ends meanwhile; it is taken out later.
