@@ -29,7 +29,7 @@ const IN_FLIGHT: usize = 4096;
 /// How long the mark of a key that was taken out stays. Longer than any change waits.
 const MARK: Duration = Duration::from_secs(60);
 /// Whose bucket it is, in its stream's metadata: two prefixes can make one name.
-const PREFIX: &str = "tidegate-prefix";
+pub(crate) const PREFIX: &str = "tidegate-prefix";
 const OPERATION: &str = "KV-Operation";
 const ROLLUP: &str = "Nats-Rollup";
 

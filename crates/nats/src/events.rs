@@ -20,13 +20,14 @@ use tokio::time;
 use crate::bus::Inner;
 use crate::header;
 use crate::link::{LinkState, NotSent};
-use crate::mux::{AskError, Lane, Waiting};
+use crate::mux::{AskError, Lane, Token, Waiting};
 use crate::subject::Class;
 use crate::wire;
 use crate::wire::event::EventName;
 
-/// For how long to look whether nobody takes an event.
-const LOOK: Duration = Duration::from_secs(1);
+/// For how long to look whether nobody takes an event, if nothing else tells: longer than it
+/// takes to notice that a connection is lost.
+const LOOK: Duration = Duration::from_secs(10);
 /// While NATS can be reached so many times more may wait: it takes them soon.
 const WHILE_UP: usize = 10;
 /// How often an event is sent at most, if the connection is lost each time.
@@ -180,12 +181,48 @@ impl Told {
     }
 }
 
+/// A message to itself behind events: when it comes back, the server has passed these on, or
+/// said that nobody takes them.
+pub(crate) struct Echo {
+    lane: Weak<Lane>,
+    behind: Vec<Token>,
+}
+
+impl Echo {
+    /// Takes what came of it.
+    pub(crate) fn take(self, reply: Result<Message, AskError>) {
+        let Some(lane) = self.lane.upgrade() else {
+            return;
+        };
+        if reply.is_err() {
+            let mut sent = lane.outbox.sent.lock();
+            sent.echo = false;
+            // For the next one. What is lost with a connection is told one by one.
+            return sent.tokens.extend(self.behind);
+        }
+        for token in self.behind {
+            lane.forget(token);
+        }
+        lane.outbox.sent.lock().echo = false;
+        lane.echo_behind_events();
+    }
+}
+
+/// Events of which it is not known yet that the server has passed them on.
+#[derive(Default)]
+struct Sent {
+    tokens: Vec<Token>,
+    /// An echo is on its way; the next one will be behind these.
+    echo: bool,
+}
+
 /// Events that wait to be sent, in order.
 pub(crate) struct Outbox {
     waiting: Mutex<VecDeque<Packed>>,
     most: usize,
     more: Notify,
     numbers: AtomicU64,
+    sent: Mutex<Sent>,
     /// How often one came back because its taker was not there yet.
     back: AtomicU64,
 }
@@ -197,6 +234,7 @@ impl Outbox {
             most,
             more: Notify::new(),
             numbers: AtomicU64::new(0),
+            sent: Mutex::default(),
             back: AtomicU64::new(0),
         })
     }
@@ -242,7 +280,25 @@ impl Lane {
             lane: Arc::downgrade(self),
             epoch: self.link.epoch(),
         };
-        self.send(subject, Some(headers), body, LOOK, Waiting::Event(told));
+        let token = self.send(subject, Some(headers), body, LOOK, Waiting::Event(told));
+        if let Some(token) = token {
+            self.outbox.sent.lock().tokens.push(token);
+            self.echo_behind_events();
+        }
+    }
+
+    /// Sends an echo behind the events sent so far, if none is on its way.
+    fn echo_behind_events(self: &Arc<Self>) {
+        let behind = {
+            let mut sent = self.outbox.sent.lock();
+            if sent.echo || sent.tokens.is_empty() {
+                return;
+            }
+            sent.echo = true;
+            std::mem::take(&mut sent.tokens)
+        };
+        let lane = Arc::downgrade(self);
+        self.echo(LOOK, Waiting::Echo(Echo { lane, behind }));
     }
 
     fn tell_blindly(&self, packed: Packed) {
@@ -295,6 +351,7 @@ pub(crate) async fn flush(
             // Until all that was sent is on its way; a failure is one of the connection, and
             // those that were on their way are back.
             let _ = lane.link.fence().await;
+            lane.echo_behind_events();
             if outbox.back.load(Ordering::Relaxed) != back {
                 time::sleep(AGAIN).await;
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 use tidegate::Delivery;
+use tidegate::protocol::name::is_token;
 use tidegate_protocol::{GateId, GroupName, InstanceId, Name, SessionId, Snapshot, Topic, UserId};
 
 /// The session on whose behalf a call is made, or that an event is about.
@@ -48,7 +49,7 @@ pub(crate) const NEAR: HeaderName = HeaderName::from_static("Tidegate-Near");
 
 /// All of them, as the specification lists them.
 #[cfg(test)]
-pub(crate) fn all() -> [HeaderName; 15] {
+pub(crate) fn all() -> [HeaderName; 16] {
     [
         SESSION,
         TRACEPARENT,
@@ -65,6 +66,7 @@ pub(crate) fn all() -> [HeaderName; 15] {
         GROUP,
         GATE,
         MORE,
+        NEAR,
     ]
 }
 
@@ -266,9 +268,15 @@ impl<'a> Headers<'a> {
     }
 
     /// Whether `service` has been told by the publisher itself.
-    pub(crate) fn is_near(self, service: &str) -> bool {
-        let near = self.one(NEAR, "Tidegate-Near", MAX_NEAR).ok().flatten();
-        near.is_some_and(|names| names.split(',').any(|name| name == service))
+    pub(crate) fn is_near(self, service: &str) -> Result<bool, Malformed> {
+        const WHAT: &str = "Tidegate-Near";
+        let Some(names) = self.one(NEAR, WHAT, MAX_NEAR)? else {
+            return Ok(false);
+        };
+        match names.split(',').all(is_token) {
+            true => Ok(names.split(',').any(|name| name == service)),
+            false => Err(Malformed::new(WHAT, "is not a list of services")),
+        }
     }
 
     /// The name of an error.

@@ -22,7 +22,7 @@ use tokio::time;
 
 use crate::call::{Asked, Targets};
 use crate::counters::Counters;
-use crate::events::{self, Outbox, Told};
+use crate::events::{self, Echo, Outbox, Told};
 use crate::link::{Link, LinkState, NotSent, Subscriber};
 use crate::options::{MAX_IN_FLIGHT, NatsOptions};
 
@@ -98,6 +98,7 @@ impl From<NotSent> for AskError {
 pub(crate) enum Waiting {
     Call(Asked),
     Event(Told),
+    Echo(Echo),
     Ask(oneshot::Sender<Result<Message, AskError>>),
     /// Called with the answer, without any lock of the lane.
     Then(Box<dyn FnOnce(Result<Message, AskError>) + Send>),
@@ -110,6 +111,7 @@ impl Waiting {
         match self {
             Self::Call(asked) => asked.take(reply),
             Self::Event(told) => told.take(reply),
+            Self::Echo(echo) => echo.take(reply),
             // Who no longer waits discards it.
             Self::Ask(to) => drop(to.send(reply)),
             Self::Then(then) => then(reply),
@@ -218,6 +220,27 @@ impl Lane {
         deadline: Duration,
         waiting: Waiting,
     ) -> Option<Token> {
+        self.send_to(Some(subject), headers, body, deadline, waiting)
+    }
+
+    /// Sends a message to itself: what comes of everything sent before comes before it.
+    pub(crate) fn echo(&self, deadline: Duration, waiting: Waiting) {
+        self.send_to(None, None, Bytes::new(), deadline, waiting);
+    }
+
+    /// Waits no more.
+    pub(crate) fn forget(&self, token: Token) {
+        drop(self.mux.remove(token));
+    }
+
+    fn send_to(
+        &self,
+        subject: Option<Subject>,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+        deadline: Duration,
+        waiting: Waiting,
+    ) -> Option<Token> {
         // The slot comes first: who looks for slots of a connection that was lost after this
         // finds it.
         let token = match self.mux.put(waiting, deadline, self.link.epoch()) {
@@ -229,7 +252,11 @@ impl Lane {
             }
         };
         let reply = self.mux.subject(token);
-        match self.link.publish(subject, Some(reply), headers, body) {
+        let sent = match subject {
+            Some(subject) => self.link.publish(subject, Some(reply), headers, body),
+            None => self.link.publish(reply, None, headers, body),
+        };
+        match sent {
             Ok(()) => Some(token),
             Err(not_sent) => {
                 if let Some(waiting) = self.mux.remove(token) {

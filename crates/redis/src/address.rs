@@ -108,11 +108,11 @@ impl Address {
         let Some(path) = &self.password_file else {
             return Ok(login);
         };
-        let password = String::from_utf8(read(path).await?).map_err(|_| ConnectError::NotPem {
-            path: path.clone(),
-            what: "a password: it is not UTF-8",
-        })?;
-        Ok(login.set_password(password.trim()))
+        let text = String::from_utf8(read(path).await?).unwrap_or_default();
+        match text.lines().next() {
+            Some(password) if !password.is_empty() => Ok(login.set_password(password)),
+            _ => Err(not_one(path, "a file with a password in its first line")),
+        }
     }
 
     /// Opens a stream, encrypted where the URL says so and never else.
@@ -158,7 +158,7 @@ async fn connector(files: &TlsFiles) -> Result<TlsConnector, ConnectError> {
         Some(path) => {
             for certificate in certificates(path).await? {
                 let added = roots.add(certificate);
-                added.map_err(|_| not_pem(path, "a file of PEM certificates"))?;
+                added.map_err(|_| not_one(path, "a file of PEM certificates"))?;
             }
         }
     }
@@ -176,10 +176,10 @@ async fn connector(files: &TlsFiles) -> Result<TlsConnector, ConnectError> {
         None => config.with_no_client_auth(),
         Some((chain, key_path)) => {
             let key = PrivateKeyDer::from_pem_slice(&read(key_path).await?);
-            let key = key.map_err(|_| not_pem(key_path, "a private key as PEM"))?;
+            let key = key.map_err(|_| not_one(key_path, "a private key as PEM"))?;
             let chain = certificates(chain).await?;
             let config = config.with_client_auth_cert(chain, key);
-            config.map_err(|_| not_pem(key_path, "the key of the client certificate"))?
+            config.map_err(|_| not_one(key_path, "the key of the client certificate"))?
         }
     };
     Ok(TlsConnector::from(Arc::new(config)))
@@ -191,13 +191,13 @@ async fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Co
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(not_pem(path, "a file of PEM certificates")),
+        _ => Err(not_one(path, "a file of PEM certificates")),
     }
 }
 
-fn not_pem(path: &PathBuf, what: &'static str) -> ConnectError {
+fn not_one(path: &PathBuf, what: &'static str) -> ConnectError {
     let path = path.clone();
-    ConnectError::NotPem { path, what }
+    ConnectError::NotOne { path, what }
 }
 
 async fn read(path: &PathBuf) -> Result<Vec<u8>, ConnectError> {

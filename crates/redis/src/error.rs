@@ -41,7 +41,7 @@ pub enum ConnectError {
     },
     /// A file is not what it should be.
     #[error("{path:?} is not {what}")]
-    NotPem {
+    NotOne {
         /// The file.
         path: PathBuf,
         /// What it should be.

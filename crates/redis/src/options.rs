@@ -75,8 +75,7 @@ impl RedisOptions {
         self
     }
 
-    /// A file with the password (white space around it is left out), read at each
-    /// connect.
+    /// A file with the password in its first line, read at each connect.
     #[must_use]
     pub fn password_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.password = Some(Password::File(path.into()));

@@ -194,7 +194,7 @@ async fn encrypted() {
     assert!(matches!(error, ConnectError::Url { .. }), "{error:?}");
     // Files that are none.
     let error = refused(options().ca(certificates.server_key())).await;
-    assert!(matches!(error, ConnectError::NotPem { .. }), "{error:?}");
+    assert!(matches!(error, ConnectError::NotOne { .. }), "{error:?}");
     let error = refused(options().ca("/missing")).await;
     assert!(matches!(error, ConnectError::File { .. }), "{error:?}");
 }
@@ -212,7 +212,7 @@ async fn client_certificates() {
     let strangers = Certificates::new();
     refused(options().client_certificate(strangers.client(), strangers.client_key())).await;
     let mixed = options().client_certificate(certificates.client(), strangers.client_key());
-    assert!(matches!(refused(mixed).await, ConnectError::NotPem { .. }));
+    assert!(matches!(refused(mixed).await, ConnectError::NotOne { .. }));
 }
 
 #[tokio::test]

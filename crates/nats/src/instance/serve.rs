@@ -66,7 +66,7 @@ impl Server {
                 let session = session.ok_or(Malformed::new("Tidegate-Session", "is missing"))?;
                 let info = self.described.info();
                 // Where its gate serves the service in its own process, it has told it there.
-                let wanted = !headers.is_near(&info.service)
+                let wanted = !headers.is_near(&info.service)?
                     && match name {
                         AllEvent::Started => info.wants_started,
                         _ => info.wants_dormancy,

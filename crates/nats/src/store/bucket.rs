@@ -2,6 +2,7 @@
 //! are. Reads go to the stream's leader, which others than `nats kv` need not: a query
 //! sees what was saved before.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use super::entry::{Key, MAX_MESSAGE};
 use super::options::{KvStoreError, KvStoreOptions};
+use crate::bucket::PREFIX;
 use crate::counters::Counters;
 use crate::link::Link;
 use crate::mux::{AskError, Lane};
@@ -28,6 +30,7 @@ use crate::options::NatsOptions;
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(super) struct Bucket {
     lane: Arc<Lane>,
+    prefix: String,
     name: String,
     /// What keys' subjects begin with.
     subjects: String,
@@ -119,9 +122,11 @@ impl Bucket {
         let link = Link::connect(nats, counters.clone()).await?;
         let lane = Lane::new(link, nats, counters).await;
         let lane = lane.map_err(|error| KvStoreError::Connect(error.into()))?;
-        let name = format!("{}-settings", nats.prefix.as_str().replace('.', "_"));
+        let prefix = nats.prefix.to_string();
+        let name = format!("{}-settings", prefix.replace('.', "-"));
         let bucket = Self {
             lane,
+            prefix,
             subjects: format!("$KV.{name}."),
             name,
             options,
@@ -216,7 +221,7 @@ impl Bucket {
             info => info,
         };
         match info {
-            Ok(info) => match unfit(&info.config) {
+            Ok(info) => match self.unfit(&info.config) {
                 None => Ok(()),
                 Some(why) => Err(KvStoreError::Unfit {
                     bucket: bucket(),
@@ -239,11 +244,34 @@ impl Bucket {
         }
     }
 
+    /// What is amiss with a bucket that somebody made.
+    fn unfit(&self, config: &Config) -> Option<&'static str> {
+        let prefix = config.metadata.get(PREFIX);
+        if prefix.is_some_and(|prefix| *prefix != self.prefix) {
+            Some("it belongs to another prefix")
+        } else if config.subjects != [self.all()] {
+            Some("it has other subjects")
+        } else if !config.allow_message_ttl {
+            Some("its messages have no times to live (allow_msg_ttl, from NATS server 2.11)")
+        } else if config.max_messages_per_subject != 1 {
+            Some("it keeps more than one message for each user (max_msgs_per_subject)")
+        } else if config.discard != DiscardPolicy::New {
+            Some("it throws settings away when it is full (discard must be new)")
+        } else if !config.max_age.is_zero() {
+            Some("everything in it expires (max_age)")
+        } else if config.max_message_size > 0 && config.max_message_size < MAX_MESSAGE {
+            Some("its messages are too small for settings (max_msg_size)")
+        } else {
+            None
+        }
+    }
+
     async fn create(&self, until: Instant) -> Result<Info, Fault> {
         let config = Config {
             name: format!("KV_{}", self.name),
             description: Some("Settings of users of Tidegate".into()),
-            subjects: vec![format!("{}>", self.subjects)],
+            metadata: HashMap::from([(PREFIX.to_owned(), self.prefix.clone())]),
+            subjects: vec![self.all()],
             max_messages_per_subject: 1,
             max_messages: -1,
             max_consumers: -1,
@@ -251,7 +279,7 @@ impl Bucket {
                 .options
                 .max_bytes
                 .map_or(-1, |most| i64::try_from(most).unwrap_or(i64::MAX)),
-            max_message_size: MAX_MESSAGE as i32,
+            max_message_size: MAX_MESSAGE,
             discard: DiscardPolicy::New,
             storage: self.options.storage(),
             num_replicas: self.options.replicas,
@@ -278,6 +306,10 @@ impl Bucket {
             Answer::Given(info) => Ok(info),
             Answer::Refused { error } => Err(error.fault()),
         }
+    }
+
+    fn all(&self) -> String {
+        format!("{}>", self.subjects)
     }
 
     fn subject(&self, key: &Key) -> String {
@@ -340,23 +372,6 @@ impl Refusal {
             503 => Fault::Passes(what),
             _ => Fault::Stays(StoreError::Other(what)),
         }
-    }
-}
-
-/// What is amiss with a bucket that somebody else made.
-fn unfit(config: &Config) -> Option<&'static str> {
-    if !config.allow_message_ttl {
-        Some("its messages have no times to live (allow_msg_ttl, from NATS server 2.11)")
-    } else if config.max_messages_per_subject != 1 {
-        Some("it keeps more than one message for each user (max_msgs_per_subject)")
-    } else if config.discard != DiscardPolicy::New {
-        Some("it throws settings away when it is full (discard must be new)")
-    } else if !config.max_age.is_zero() {
-        Some("everything in it expires (max_age)")
-    } else if config.max_message_size > 0 && config.max_message_size < MAX_MESSAGE as i32 {
-        Some("its messages are too small for settings (max_msg_size)")
-    } else {
-        None
     }
 }
 

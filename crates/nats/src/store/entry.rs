@@ -11,7 +11,7 @@ use tidegate_protocol::{Settings, UserId};
 
 /// Of a message in the bucket. Settings have 16 KiB; as JSON, with many short keys of
 /// control characters, nine times as much.
-pub(super) const MAX_MESSAGE: usize = 256 * 1024;
+pub(super) const MAX_MESSAGE: i32 = 256 * 1024;
 
 /// A user as a key: ids have characters that keys have not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +64,7 @@ impl Entry {
             return Ok(None);
         }
         let corrupt = |what: &str| Err(StoreError::Corrupt(what.to_owned()));
-        if body.len() > MAX_MESSAGE {
+        if body.len() > MAX_MESSAGE as usize {
             return corrupt("the entry is too long");
         }
         // What serde says could have settings in it.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::link::ConnectError;
 
 /// The bucket of a [`KvStore`](super::KvStore). Its name is `<prefix>-settings`, with
-/// the prefix of the [`NatsOptions`](crate::NatsOptions), dots in it as `_`.
+/// the prefix of the [`NatsOptions`](crate::NatsOptions), dots in it as `-`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct KvStoreOptions {

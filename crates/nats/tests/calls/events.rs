@@ -135,7 +135,7 @@ async fn more_events_than_fit_the_channel_at_once_arrive_all() {
     }
     let stats = bus.stats();
     assert_eq!((stats.lost_events, stats.undelivered_events), (0, 0));
-    // Who listens and says nothing has taken it: no wait lasts.
+    // Who listens and says nothing has taken it; it is not waited for.
     eventually("nothing waits", async || {
         tokio::time::sleep(Duration::from_millis(20)).await;
         (bus.stats().calls_in_flight == 0).then_some(())

@@ -9,5 +9,6 @@
 mod connect;
 mod events;
 mod faults;
+mod near;
 mod requests;
 mod support;

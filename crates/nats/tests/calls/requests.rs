@@ -176,10 +176,8 @@ async fn errors_of_services_are_told_and_their_numbers_checked() {
 async fn nobody_there_is_told_at_once() {
     let server = NatsServer::start().await;
     let bus = bus(&server).await;
-    assert_eq!(
-        code(&*bus, "nobody", "home").await,
-        Some(ErrorCode::UNAVAILABLE)
-    );
+    let nobody = code(&*bus, "nobody", "home").await;
+    assert_eq!(nobody, Some(ErrorCode::NOT_FOUND));
     let gone = Ask {
         instance: Some(InstanceId::new("gone").unwrap()),
         ..Ask::new("nobody", "home", "")

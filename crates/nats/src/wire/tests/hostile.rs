@@ -193,6 +193,7 @@ fn read_all(headers: Headers<'_>) -> Result<(), Malformed> {
     headers.group().map(drop).or_else(missing)?;
     headers.gate().map(drop).or_else(missing)?;
     headers.more()?;
+    headers.is_near("chat")?;
     headers.error()?;
     headers.service_error()?;
     Ok(())
