@@ -76,7 +76,8 @@ async fn a_full_channel_is_told_at_once() {
     let mut options = NatsOptions::new([server.url()]);
     options.outbound = 1_000;
     let (link, _) = link(&options).await;
-    link.fence().await.unwrap();
+    // What the link itself has asked for is on its way.
+    link.client().flush().await.unwrap();
     // All in one turn of this task, which the connection's shares its thread with.
     let sent: Vec<_> = (0..1_100)
         .map(|_| link.publish(subject("t"), None, None, body("x")))
