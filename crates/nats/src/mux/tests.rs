@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use async_nats::Client;
+use async_nats::{Client, Subscriber};
 use tidegate_test_servers::{NatsServer, eventually};
 
 use super::*;
@@ -18,7 +18,7 @@ async fn lane(server: &NatsServer, change: impl FnOnce(&mut NatsOptions)) -> Arc
 }
 
 /// Somebody on `t`, and what arrives there.
-async fn somebody(server: &NatsServer) -> (Client, async_nats::Subscriber) {
+async fn somebody(server: &NatsServer) -> (Client, Subscriber) {
     let client = async_nats::connect(server.url()).await.unwrap();
     let subscriber = client.subscribe("t").await.unwrap();
     // Comes back once the server knows of it.
@@ -28,7 +28,7 @@ async fn somebody(server: &NatsServer) -> (Client, async_nats::Subscriber) {
     (client, subscriber)
 }
 
-async fn arrives(subscriber: &mut async_nats::Subscriber) -> Message {
+async fn arrives(subscriber: &mut Subscriber) -> Message {
     time::timeout(Duration::from_secs(30), subscriber.next())
         .await
         .expect("a message in time")
