@@ -181,7 +181,8 @@ impl Inner {
             malformed: count(&counters.malformed),
             overloaded: count(&counters.overloaded),
             forbidden: count(&counters.forbidden),
-            undelivered_events: count(&counters.undelivered_events),
+            undelivered_events: count(&counters.undelivered_events)
+                + self.near.undelivered_events(),
             lost_events: count(&counters.lost_events),
         }
     }
@@ -255,15 +256,14 @@ impl Bus for Nats {
 
     fn flush(&self) -> BoxFuture<'static, ()> {
         let lanes = self.0.lanes.load();
-        let links = lanes.iter().map(|(.., lane)| lane).chain([&self.0.home]);
-        let fences: Vec<_> = links
+        let lanes = lanes.iter().map(|(.., lane)| lane).chain([&self.0.home]);
+        let flushed: Vec<_> = lanes
             .map(|lane| {
-                let link = lane.link.clone();
-                async move { link.fence().await }
+                let lane = lane.clone();
+                async move { lane.flush().await }
             })
             .collect();
-        // What cannot be sent has its outcome told as unknown.
-        join_all(fences).map(drop).boxed()
+        join_all(flushed).map(drop).boxed()
     }
 
     fn stats(&self) -> BusStats {

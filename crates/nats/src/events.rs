@@ -216,9 +216,16 @@ struct Sent {
     echo: bool,
 }
 
+#[derive(Default)]
+struct Waiters {
+    events: VecDeque<Packed>,
+    /// Some were taken and are being sent: none may overtake them.
+    sending: bool,
+}
+
 /// Events that wait to be sent, in order.
 pub(crate) struct Outbox {
-    waiting: Mutex<VecDeque<Packed>>,
+    waiting: Mutex<Waiters>,
     most: usize,
     more: Notify,
     numbers: AtomicU64,
@@ -240,24 +247,27 @@ impl Outbox {
     }
 
     fn is_empty(&self) -> bool {
-        self.waiting.lock().is_empty()
+        let waiting = self.waiting.lock();
+        waiting.events.is_empty() && !waiting.sending
     }
 
     /// Puts an event in its place; answers it where there is no room.
     fn put(&self, packed: Packed, most: usize) -> Result<(), Packed> {
-        let mut waiting = self.waiting.lock();
-        if waiting.len() >= most {
+        let events = &mut self.waiting.lock().events;
+        if events.len() >= most {
             return Err(packed);
         }
-        let at = waiting.partition_point(|other| other.number < packed.number);
-        waiting.insert(at, packed);
+        let at = events.partition_point(|other| other.number < packed.number);
+        events.insert(at, packed);
         Ok(())
     }
 
+    /// Takes those to be sent next. Until there are none, others wait.
     fn take_some(&self) -> Vec<Packed> {
         let mut waiting = self.waiting.lock();
-        let some = waiting.len().min(BATCH);
-        waiting.drain(..some).collect()
+        let some = waiting.events.len().min(BATCH);
+        waiting.sending = some > 0;
+        waiting.events.drain(..some).collect()
     }
 }
 
@@ -318,6 +328,16 @@ impl Lane {
         match self.outbox.put(packed, most) {
             Ok(()) => self.outbox.more.notify_one(),
             Err(packed) => self.lose(&packed),
+        }
+    }
+
+    /// Comes back when what was handed over before has been sent, or cannot be.
+    pub(crate) async fn flush(&self) {
+        loop {
+            self.link.last_fence().await;
+            if self.outbox.is_empty() || !self.link.is_up() {
+                return;
+            }
         }
     }
 

@@ -295,6 +295,11 @@ fn sum(
                     None => reply,
                 });
             }
+            // That nothing was done is true only where all say so.
+            Err(GateError::OutcomeUnknown) => {
+                failed += 1;
+                first = Some(GateError::OutcomeUnknown);
+            }
             Err(error) => {
                 failed += 1;
                 first.get_or_insert(error);
@@ -323,5 +328,30 @@ fn add(a: GateReply, b: GateReply) -> Result<GateReply, GateError> {
             GateReply::Presence(a).sum(GateReply::Presence(b))
         }
         (a, b) => a.sum(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_nothing_was_done_is_said_only_where_all_say_so() {
+        let unavailable = || Err(GateError::Unavailable);
+        let unknown = || Err(GateError::OutcomeUnknown);
+        let sum = |replies: Vec<_>| sum(replies.into_iter()).unwrap_err();
+        assert_eq!(
+            sum(vec![unavailable(), unavailable()]),
+            GateError::Unavailable
+        );
+        assert_eq!(
+            sum(vec![unavailable(), unknown()]),
+            GateError::OutcomeUnknown
+        );
+        assert_eq!(
+            sum(vec![unknown(), unavailable()]),
+            GateError::OutcomeUnknown
+        );
+        assert_eq!(sum(vec![]), GateError::Unavailable);
     }
 }

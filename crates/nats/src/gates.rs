@@ -130,7 +130,7 @@ impl Inner {
                 headers, payload, ..
             } = match part {
                 Ok(part) => part,
-                Err(AskError::NoResponders) => break,
+                Err(AskError::NoResponders) => return Ok(Vec::new()),
                 Err(error) => return Err(unavailable(&error)),
             };
             let headers = crate::header::Headers(headers.as_ref());
@@ -143,7 +143,7 @@ impl Inner {
                 return Ok(gates);
             }
         }
-        Ok(gates)
+        Err(unavailable(&AskError::OutcomeUnknown))
     }
 
     /// The gates that live, those of this process too: by their leases, where a gate of this

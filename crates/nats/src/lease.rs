@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::bucket::{Bucket, Found, NotRead, NotWritten};
+use crate::membership::Use;
 use crate::record::Incarnation;
 use crate::view::{Gone, Life, View};
 use crate::wire::gate::LiveGate;
@@ -74,7 +75,7 @@ impl Lease {
         bucket: Bucket,
         gate: GateInfo,
         lease: Duration,
-        is_used: impl Future<Output = bool>,
+        is_used: impl Future<Output = Result<Use, BusError>>,
     ) -> Result<(Arc<Self>, Option<Gone>), BusError> {
         let incarnation = Incarnation::new();
         let value = Value {
@@ -95,8 +96,12 @@ impl Lease {
         // confirmed its claim yet, and will not be able to.
         let mut found = bucket.get(&gate.id).await.map_err(unavailable)?;
         let before = found.clone();
-        if is_used.await {
-            return Err(taken());
+        match is_used.await? {
+            Use::Free => {}
+            Use::Used => return Err(taken()),
+            // One that lives renews its lease meanwhile.
+            Use::Silent if found.value.is_some() => sleep(lease / 2).await,
+            Use::Silent => {}
         }
         for attempt in 1.. {
             let sent = Instant::now();

@@ -266,6 +266,12 @@ impl Link {
             .map_err(|_| BusError::Unavailable("NATS does not answer".to_owned()))?
     }
 
+    /// Like [`fence`](Self::fence), for who is about to end: does not wait for a connection
+    /// that is lost. Nothing comes of that one any more.
+    pub(crate) async fn last_fence(&self) {
+        let _ = self.while_up(self.fence()).await;
+    }
+
     /// Sends a message to itself, again where the connection was lost meanwhile.
     async fn echo(&self) -> Result<(), BusError> {
         let number = self.0.fences.fetch_add(1, Ordering::Relaxed);

@@ -7,18 +7,21 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all, ready};
 use parking_lot::RwLock;
-use tidegate::bus::{GateError, GateGone, KeptLogins, SessionOp, SessionReply};
+use tidegate::bus::{BusError, GateError, GateGone, KeptLogins, SessionOp, SessionReply};
 use tidegate_protocol::{GateId, SessionId, UserId};
 use tokio::time::{sleep, timeout};
 
 use crate::bus::Inner;
-use crate::membership::{Membership, Reach};
+use crate::membership::{Membership, Reach, Use};
+use crate::mux::AskError;
 use crate::subject::{AllEvent, GateVerb};
 use crate::wire::gate::LiveGate;
 use crate::wire::{event, read_json};
 
 /// For a gate that has the same id to say so.
 const CLAIM: Duration = Duration::from_secs(1);
+/// Attempts to ask it.
+const CLAIMS: usize = 10;
 /// For the other gates to know one that starts; between two questions.
 const KNOWN: Duration = Duration::from_secs(2);
 const ASK_AGAIN: Duration = Duration::from_millis(5);
@@ -95,13 +98,32 @@ impl Inner {
 pub(crate) struct OverBus(pub(crate) Weak<Inner>);
 
 impl Reach for OverBus {
-    fn is_used(&self, gate: &GateId) -> BoxFuture<'static, bool> {
-        let Some(bus) = self.0.upgrade() else {
-            return ready(false).boxed();
-        };
-        let ping = bus.prefix.node(gate, GateVerb::Ping);
-        let asked = bus.home.ask(ping, None, Default::default(), CLAIM);
-        asked.map(|answer| answer.is_ok()).boxed()
+    fn is_used(&self, gate: &GateId) -> BoxFuture<'static, Result<Use, BusError>> {
+        let (bus, gate) = (self.0.clone(), gate.clone());
+        async move {
+            let mut failed = AskError::Unavailable;
+            for _ in 0..CLAIMS {
+                let Some(bus) = bus.upgrade() else { break };
+                let epoch = bus.home.link.epoch();
+                let ping = bus.prefix.node(&gate, GateVerb::Ping);
+                let asked = bus.home.ask(ping, None, Default::default(), CLAIM);
+                match asked.await {
+                    Ok(_) => return Ok(Use::Used),
+                    Err(AskError::NoResponders) => return Ok(Use::Free),
+                    Err(AskError::OutcomeUnknown)
+                        if bus.home.link.is_up() && bus.home.link.epoch() == epoch =>
+                    {
+                        return Ok(Use::Silent);
+                    }
+                    // Of a gate that could not be asked nothing is known.
+                    Err(error) => failed = error,
+                }
+                drop(bus);
+                sleep(AGAIN).await;
+            }
+            Err(BusError::Unavailable(failed.to_string()))
+        }
+        .boxed()
     }
 
     fn gate_gone(&self, gone: GateGone) -> BoxFuture<'static, ()> {

@@ -27,10 +27,21 @@ const SEEN: Duration = Duration::from_secs(5);
 /// Gates that died and are not looked after yet.
 const DIED: usize = 64;
 
+/// Whether a gate's id is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Nobody listens.
+    Free,
+    /// Somebody listens and says nothing: a gate that died, or stands still.
+    Silent,
+    /// One answers.
+    Used,
+}
+
 /// What is needed of the rest of the bus.
 pub(crate) trait Reach: Send + Sync + 'static {
-    /// Whether a gate with this id answers.
-    fn is_used(&self, gate: &GateId) -> BoxFuture<'static, bool>;
+    /// Whether a gate with this id answers. Fails where that cannot be found out.
+    fn is_used(&self, gate: &GateId) -> BoxFuture<'static, Result<Use, BusError>>;
 
     /// Tells the services that ask that a gate has died.
     fn gate_gone(&self, gone: GateGone) -> BoxFuture<'static, ()>;
@@ -135,11 +146,6 @@ impl Membership {
         users: &[UserId],
     ) -> Result<BTreeMap<GateId, Vec<usize>>, GateError> {
         locate::gates_of(&self.registrar, users).await
-    }
-
-    /// Logins that were left in the records because too many ended at a time.
-    pub(crate) fn left_behind(&self) -> u64 {
-        self.registrar.left_behind()
     }
 
     /// Ends it in order: the logins are taken out, and the id is free.

@@ -26,6 +26,11 @@ use crate::events::{self, Echo, Outbox, Told};
 use crate::link::{Link, LinkState, NotSent, Subscription};
 use crate::options::{MAX_IN_FLIGHT, NatsOptions};
 
+mod slots;
+
+pub(crate) use slots::Token;
+use slots::{Slot, Slots};
+
 /// Deadlines are kept in these.
 const TICK: Duration = Duration::from_millis(100);
 /// Replies to one question that may wait to be read.
@@ -132,28 +137,6 @@ struct Mux {
     counters: Arc<Counters>,
 }
 
-#[derive(Default)]
-struct Slots {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    /// No slot's deadline is before this tick.
-    next: u32,
-}
-
-struct Slot {
-    generation: u32,
-    deadline: u32,
-    epoch: u64,
-    waiting: Option<Waiting>,
-}
-
-/// Where a question waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Token {
-    place: u32,
-    generation: u32,
-}
-
 impl Lane {
     /// Makes a lane of a connection; served by the runtime that this is called on.
     pub(crate) async fn new(
@@ -231,9 +214,9 @@ impl Lane {
         self.send_to(None, None, Bytes::new(), deadline, waiting);
     }
 
-    /// Waits no more.
+    /// Waits no more for an answer that was not needed.
     pub(crate) fn forget(&self, token: Token) {
-        drop(self.mux.remove(token));
+        self.mux.slots.lock().forget(token);
     }
 
     fn send_to(
@@ -336,6 +319,7 @@ impl Mux {
             deadline,
             epoch,
             waiting: Some(waiting),
+            needless: None,
         });
         Ok(Token { place, generation })
     }
@@ -352,9 +336,9 @@ impl Mux {
             return;
         };
         let no_responders = message.status == Some(StatusCode::NO_RESPONDERS);
-        let waiting = {
+        let (waiting, needless) = {
             let mut slots = self.slots.lock();
-            match slots.get(token) {
+            let waiting = match slots.get(token) {
                 // It stays, for the answers to come.
                 Some(Waiting::Gather(to)) if !no_responders => match to.try_send(Ok(message)) {
                     Ok(()) => return,
@@ -366,11 +350,14 @@ impl Mux {
                     }
                 },
                 _ => slots.remove(token),
-            }
+            };
+            let needless = waiting.is_none() && slots.was_needless(token);
+            (waiting, needless)
         };
         match waiting {
             Some(waiting) if no_responders => waiting.take(Err(AskError::NoResponders)),
             Some(waiting) => waiting.take(Ok(message)),
+            None if needless => {}
             None => {
                 self.counters.late_answers.fetch_add(1, Ordering::Relaxed);
             }
@@ -433,47 +420,6 @@ impl Mux {
         subject.push_str(&self.prefix);
         subject.extend(digits[at..].iter().map(|&digit| digit as char));
         Subject::from(subject)
-    }
-}
-
-impl Token {
-    fn parse(text: &str) -> Option<Self> {
-        if text.is_empty() || text.len() > 12 {
-            return None;
-        }
-        let number = text.bytes().try_fold(0_u64, |number, b| {
-            let digit = match b {
-                b'0'..=b'9' => b - b'0',
-                b'a'..=b'z' => b - b'a' + 10,
-                _ => return None,
-            };
-            number.checked_mul(36)?.checked_add(u64::from(digit))
-        })?;
-        Some(Self {
-            place: (number & ((1 << PLACE_BITS) - 1)) as u32,
-            generation: u32::try_from(number >> PLACE_BITS).ok()?,
-        })
-    }
-}
-
-impl Slots {
-    fn get(&self, token: Token) -> Option<&Waiting> {
-        let slot = self.slots.get(token.place as usize)?;
-        if slot.generation != token.generation {
-            return None;
-        }
-        slot.waiting.as_ref()
-    }
-
-    fn remove(&mut self, token: Token) -> Option<Waiting> {
-        let slot = self.slots.get_mut(token.place as usize)?;
-        if slot.generation != token.generation {
-            return None;
-        }
-        let waiting = slot.waiting.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(token.place);
-        Some(waiting)
     }
 }
 

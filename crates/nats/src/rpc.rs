@@ -148,7 +148,7 @@ impl Server {
         }
         // It comes after all that the server has sent, and from then on the server tells
         // askers that nobody is there.
-        let _ = self.replies.link().fence().await;
+        self.replies.link().last_fence().await;
         for source in [&mut from.own, &mut from.gates, &mut from.any] {
             while let Some(Some(message)) = task::unconstrained(source.next()).now_or_never() {
                 self.serve(message).await;
@@ -156,7 +156,7 @@ impl Server {
         }
         // What still waits is answered, before the connection goes.
         let _ = time::timeout(LAST, self.waiting.acquire_many(WAITING as u32)).await;
-        let _ = self.replies.link().fence().await;
+        self.replies.link().last_fence().await;
     }
 
     /// Counts what was dropped.

@@ -289,6 +289,21 @@ impl Prefix {
     }
 }
 
+/// Reply subjects.
+impl Prefix {
+    /// Whether a reply may go there. A reply subject is the asker's choice, and NATS lets who
+    /// answers publish where the asker may not: calls of clients, operations of gates, the
+    /// records of users. Replies go to inboxes and nowhere else.
+    pub(crate) fn takes_replies(&self, subject: &str) -> bool {
+        let ours = subject
+            .strip_prefix(self.as_str())
+            .and_then(|rest| rest.strip_prefix('.'));
+        let is_inbox = ours.is_none_or(|rest| rest.starts_with("inbox."));
+        let is_subject = !subject.split('.').any(|t| matches!(t, "" | "*" | ">"));
+        is_inbox && is_subject && !subject.starts_with('$')
+    }
+}
+
 /// A message for a service's instance, by its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ToService<'a> {

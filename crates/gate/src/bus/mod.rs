@@ -8,12 +8,12 @@
 //! - This file: the trait and what travels from gates to services.
 //! - [`gate`]: what travels from services to gates.
 //! - [`responder`]: the way an answer takes back.
+//! - [`registration`]: what keeps something reachable.
 //! - [`users`]: logins that are known beyond one gate.
 //! - [`local`]: the bus within one process.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use thiserror::Error;
 use tidegate_protocol::{CloseReason, ErrorCode, GateId, InstanceId, Name, Snapshot};
-use tokio::runtime::Handle;
 
 pub mod gate;
 pub mod local;
+pub mod registration;
 pub mod responder;
 pub mod users;
 
@@ -34,6 +34,7 @@ pub use gate::{
 };
 
 pub use local::LocalBus;
+pub use registration::Registration;
 pub use responder::Responder;
 pub use users::{GateStanding, GiveWay, JudgeLogins, KeptLogin, KeptLogins, MAX_KEPT_LOGINS};
 
@@ -414,61 +415,4 @@ pub enum BusError {
     /// The bus cannot be reached.
     #[error("the bus is unavailable: {0}")]
     Unavailable(String),
-}
-
-/// Keeps a gate, an instance or a shard reachable; dropping it ends that.
-#[must_use = "dropping a registration ends it"]
-pub struct Registration(Option<End>);
-
-enum End {
-    AtOnce(Box<dyn FnOnce() + Send + Sync>),
-    InTime(
-        Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>,
-        Handle,
-    ),
-}
-
-impl Registration {
-    /// A registration that runs `end` once when dropped.
-    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Some(End::AtOnce(Box::new(end))))
-    }
-
-    /// A registration whose end takes time: `end` runs once, to its end, where
-    /// [`end`](Self::end) waits for it, or as a task of this runtime when dropped.
-    ///
-    /// # Panics
-    /// Outside a runtime.
-    pub fn with_async_end<F: Future<Output = ()> + Send + 'static>(
-        end: impl FnOnce() -> F + Send + Sync + 'static,
-    ) -> Self {
-        let end = move || end().boxed();
-        Self(Some(End::InTime(Box::new(end), Handle::current())))
-    }
-
-    /// Ends it: when this is done nothing more comes in, and what had come in has been
-    /// handed over.
-    pub async fn end(mut self) {
-        match self.0.take() {
-            Some(End::AtOnce(end)) => end(),
-            Some(End::InTime(end, _)) => end().await,
-            None => {}
-        }
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        match self.0.take() {
-            Some(End::AtOnce(end)) => end(),
-            Some(End::InTime(end, runtime)) => drop(runtime.spawn(end())),
-            None => {}
-        }
-    }
-}
-
-impl fmt::Debug for Registration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Registration")
-    }
 }

@@ -370,11 +370,17 @@ impl RunningGate {
         let left = (began + timeout).saturating_duration_since(Instant::now());
         let services = self.services.drain(..).map(|s| s.stop_within(left));
         futures_util::future::join_all(services).await;
-        if let Some(registration) = self.registration.take() {
-            let left = (began + timeout).saturating_duration_since(Instant::now());
-            // Late, it goes on by itself as long as the runtime does.
-            let _ = tokio::time::timeout(left, registration.end()).await;
-        }
+        let registration = self.registration.take();
+        let last = async {
+            // That the sessions ended, the services are to hear.
+            inner.bus.flush().await;
+            if let Some(registration) = registration {
+                registration.end().await;
+            }
+        };
+        let left = (began + timeout).saturating_duration_since(Instant::now());
+        // Late, it goes on by itself as long as the runtime does.
+        let _ = tokio::time::timeout(left, last).await;
         tracing::info!(took = ?began.elapsed(), "stopped");
     }
 

@@ -267,7 +267,12 @@ pub(crate) async fn keep_standing(gate: Arc<GateInner>, kept: Arc<dyn KeptLogins
                 let kept = &kept;
                 async move { s.enter_again(&user, kept).await }
             });
-            entering.await;
+            // What can be entered no more is not to keep from noticing why.
+            let mut meanwhile = standing.clone();
+            tokio::select! {
+                () = entering => {}
+                _ = meanwhile.wait_for(|standing| standing.superseded) => {}
+            }
         }
     }
 }

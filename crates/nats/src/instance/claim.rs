@@ -53,7 +53,7 @@ pub(super) async fn claim(bus: &Inner, described: Arc<Described>) -> Result<Clai
         Err(error) => return Err(BusError::Unavailable(error.to_string())),
     }
     // From here on whoever claims the same id hears of this one.
-    let claim = answer(&bus.home.link, described.clone()).await?;
+    let claim = answer(bus, described.clone()).await?;
     bus.home.link.fence().await?;
     let mine = described.claim();
     let mut heard_self = false;
@@ -112,7 +112,8 @@ async fn others(bus: &Inner, info: &InstanceInfo) -> Vec<Found> {
 }
 
 /// Subscribes to everything that is asked of the instance, and answers.
-async fn answer(link: &Link, described: Arc<Described>) -> Result<Claim, BusError> {
+async fn answer(bus: &Inner, described: Arc<Described>) -> Result<Claim, BusError> {
+    let (link, prefix) = (&bus.home.link, bus.prefix.clone());
     let info = described.info();
     let mut asked = Vec::new();
     for verb in Verb::ALL {
@@ -129,7 +130,13 @@ async fn answer(link: &Link, described: Arc<Described>) -> Result<Claim, BusErro
     let task = task::spawn(async move {
         let mut asked = select_all(asked);
         while let Some((verb, message)) = asked.next().await {
-            reply(&link, message, described.answer(verb));
+            if message
+                .reply
+                .as_deref()
+                .is_some_and(|to| prefix.takes_replies(to))
+            {
+                reply(&link, message, described.answer(verb));
+            }
         }
     });
     Ok(Claim(task.abort_handle()))

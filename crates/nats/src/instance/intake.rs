@@ -71,7 +71,7 @@ impl<S: Stream<Item = Message> + Unpin> Intake<S> {
     /// The next to be served.
     pub(super) fn next(&mut self) -> Option<Message> {
         let message = self.waiting.pop_front()?;
-        self.bytes -= message.payload.len();
+        self.bytes -= size(&message);
         Some(message)
     }
 
@@ -133,7 +133,7 @@ impl<S: Stream<Item = Message> + Unpin> Intake<S> {
     }
 
     fn push(&mut self, kind: Kind, message: Message, refuse: &mut impl FnMut(Kind, Message)) {
-        let (waiting, len) = (self.waiting.len(), message.payload.len());
+        let (waiting, len) = (self.waiting.len(), size(&message));
         let full = match kind {
             Kind::Call => waiting >= MAX_CALLS || self.bytes + len > MAX_BYTES,
             Kind::Event => waiting >= MAX_CALLS + MAX_EVENTS,
@@ -162,6 +162,11 @@ fn read<S: Stream<Item = Message> + Unpin>(
     }
     // There may be more, of which nobody would tell.
     cx.waker().wake_by_ref();
+}
+
+/// With its headers: a session's settings are not few.
+fn size(message: &Message) -> usize {
+    message.length.max(message.payload.len())
 }
 
 /// A token of the message's subject.

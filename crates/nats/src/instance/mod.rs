@@ -130,10 +130,7 @@ async fn serve(server: Arc<Server>, mut intake: Intake, stopped: oneshot::Receiv
                 leaving = None;
                 intake.sources.unsubscribe().await;
                 let link = link.clone();
-                fence = Some(task::spawn(async move {
-                    // Where the server cannot be reached nothing more comes of it.
-                    let _ = link.fence().await;
-                }));
+                fence = Some(task::spawn(async move { link.last_fence().await }));
             }
             () = joined(&mut fence) => break,
             // Looked at in each turn, however much there is to serve.

@@ -35,7 +35,17 @@ pub(super) struct Server {
 
 impl Server {
     /// Serves a message. Never blocks.
-    pub(super) fn serve(self: &Arc<Self>, message: Message) {
+    pub(super) fn serve(self: &Arc<Self>, mut message: Message) {
+        if message
+            .reply
+            .take_if(|to| !self.prefix.takes_replies(to))
+            .is_some()
+        {
+            // Nothing is done of which the asker could not be told.
+            self.counters.malformed.fetch_add(1, Ordering::Relaxed);
+            let malformed = Malformed::new("reply", "is not a subject for replies");
+            return self.log(&message, &malformed);
+        }
         if let Err(malformed) = self.try_serve(&message) {
             self.counters.malformed.fetch_add(1, Ordering::Relaxed);
             self.log(&message, &malformed);
@@ -63,7 +73,9 @@ impl Server {
         };
         self.log(message, &"too many wait");
         let error = CallError::from(ErrorCode::OVERLOADED);
-        self.reply(message.reply.clone(), wire::call::answer(Err(error)));
+        let to = message.reply.clone();
+        let to = to.filter(|to| self.prefix.takes_replies(to));
+        self.reply(to, wire::call::answer(Err(error)));
     }
 
     fn try_serve(self: &Arc<Self>, message: &Message) -> Result<(), Malformed> {

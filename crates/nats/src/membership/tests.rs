@@ -44,12 +44,16 @@ struct TestBus(Arc<Joined>);
 struct TestReach(Arc<Joined>);
 
 impl Reach for TestReach {
-    fn is_used(&self, gate: &GateId) -> BoxFuture<'static, bool> {
+    fn is_used(&self, gate: &GateId) -> BoxFuture<'static, Result<Use, BusError>> {
         let ping = self.0.options.prefix.node(gate, GateVerb::Ping);
         let asked = self.0.client.clone();
         async move {
             let asked = asked.request(ping, Default::default());
-            matches!(timeout(Duration::from_secs(1), asked).await, Ok(Ok(_)))
+            Ok(match timeout(Duration::from_secs(1), asked).await {
+                Ok(Ok(_)) => Use::Used,
+                Ok(Err(_)) => Use::Free,
+                Err(_) => Use::Silent,
+            })
         }
         .boxed()
     }

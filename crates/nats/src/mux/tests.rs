@@ -132,6 +132,31 @@ async fn late_and_double_answers_reach_nobody_else() {
 }
 
 #[tokio::test]
+async fn an_answer_that_was_not_needed_is_no_late_one() {
+    let server = NatsServer::start().await;
+    let lane = lane(&server, |_| {}).await;
+    let (client, mut questions) = somebody(&server).await;
+    let never = Waiting::Then(Box::new(|_| panic!("it is not waited for")));
+    let t = Subject::from_static("t");
+    let token = lane.send(t, None, Bytes::new(), LONG, never).unwrap();
+    let event = arrives(&mut questions).await;
+    lane.forget(token);
+    answer(&client, &event, "taken").await;
+    // In the same place.
+    let next = ask(&lane, "next");
+    let question = arrives(&mut questions).await;
+    answer(&client, &question, "right").await;
+    assert_eq!(text(next.await), Ok("right".to_owned()));
+    assert_eq!(lane.counters.late_answers.load(Relaxed), 0);
+    answer(&client, &event, "taken").await;
+    let again = ask(&lane, "again");
+    let question = arrives(&mut questions).await;
+    answer(&client, &question, "right").await;
+    assert_eq!(text(again.await), Ok("right".to_owned()));
+    assert_eq!(lane.counters.late_answers.load(Relaxed), 1, "twice");
+}
+
+#[tokio::test]
 async fn a_lost_connection_ends_all_waiting() {
     let mut server = NatsServer::start().await;
     let lane = lane(&server, |_| {}).await;

@@ -22,18 +22,12 @@ impl ReplyTo {
     /// Nowhere.
     pub(super) const NOBODY: Self = Self(None);
 
-    /// The subject is the asker's choice, and NATS lets the gate publish where the asker may
-    /// not: calls of clients, the records of users. Replies go to inboxes and nowhere else.
+    /// To where the asker wants it, if [replies](Prefix::takes_replies) may go there.
     pub(super) fn new(prefix: &Prefix, subject: Option<Subject>) -> Result<Self, Malformed> {
         let Some(subject) = subject else {
             return Ok(Self::NOBODY);
         };
-        let ours = subject
-            .strip_prefix(prefix.as_str())
-            .and_then(|rest| rest.strip_prefix('.'));
-        let is_inbox = ours.is_none_or(|rest| rest.starts_with("inbox."));
-        let is_subject = !subject.split('.').any(|t| matches!(t, "" | "*" | ">"));
-        match is_inbox && is_subject && !subject.starts_with('$') {
+        match prefix.takes_replies(&subject) {
             true => Ok(Self(Some(subject))),
             false => Err(Malformed::new("reply", "is not a subject for replies")),
         }

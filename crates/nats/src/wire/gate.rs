@@ -129,11 +129,6 @@ pub(crate) fn encode(request: GateRequest) -> Result<(GateVerb, Envelope), GateE
     })
 }
 
-/// Asks where a user's sessions are.
-pub(crate) fn locate(user: UserId) -> Envelope {
-    Envelope::json(&User { user })
-}
-
 /// Reads a request.
 pub(crate) fn decode(
     verb: GateVerb,

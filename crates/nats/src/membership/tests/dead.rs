@@ -1,6 +1,7 @@
 //! Gates that die, are cut off, or want another's id.
 
 use super::*;
+use crate::view::Gone;
 
 impl Joined {
     /// The gate is no more, and nobody is told. Its clients' sessions here live on, as those of
@@ -157,8 +158,32 @@ async fn a_gate_whose_id_another_has_taken_serves_nobody() {
     claimed.confirm().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_gate_that_says_nothing_and_renews_its_lease_keeps_its_id() {
+    let site = Site::start(2).await;
+    let bus = site.bus().await;
+    let gates = gates(&bus, one(), &["a"]).await;
+    let silent = try_claim(&bus, "a", Ok(Use::Silent)).await;
+    assert!(matches!(silent, Err(BusError::Taken(_))));
+    let away = || BusError::Unavailable("away".into());
+    let not_asked = try_claim(&bus, "a", Err(away())).await;
+    assert!(matches!(not_asked, Err(BusError::Unavailable(_))));
+    bus.member("a").confirm().await.unwrap();
+    join_all(gates.into_iter().map(RunningGate::stop)).await;
+}
+
 /// A gate takes the id though another has it.
 async fn claim_over(bus: &Arc<Joined>, id: &str) -> Arc<Lease> {
+    let (lease, before) = try_claim(bus, id, Ok(Use::Free)).await.unwrap();
+    assert!(before.is_some());
+    lease
+}
+
+async fn try_claim(
+    bus: &Arc<Joined>,
+    id: &str,
+    is_used: Result<Use, BusError>,
+) -> Result<(Arc<Lease>, Option<Gone>), BusError> {
     let options = BucketOptions {
         prefix: &bus.options.prefix,
         name: "gates",
@@ -173,12 +198,7 @@ async fn claim_over(bus: &Arc<Joined>, id: &str) -> Arc<Lease> {
         version: String::new(),
         metadata: Default::default(),
     };
-    let nobody = std::future::ready(false);
-    let (lease, before) = Lease::claim(bucket, gate, bus.options.lease, nobody)
-        .await
-        .unwrap();
-    assert!(before.is_some());
-    lease
+    Lease::claim(bucket, gate, bus.options.lease, std::future::ready(is_used)).await
 }
 
 #[tokio::test]
