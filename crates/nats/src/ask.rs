@@ -67,7 +67,7 @@ impl Asks {
             Err(error) => return ready(Err(error)).boxed(),
         };
         let (to, reply) = oneshot::channel();
-        let max = lane.link.client().max_payload();
+        let max = lane.link.max_payload();
         self.window(gate).ask(Question {
             lane: lane.clone(),
             subject: self.prefix.session(gate, verb, id),

@@ -260,7 +260,7 @@ impl Inner {
                 AskError::Overloaded => GateError::Overloaded,
                 AskError::TooLarge => GateError::TooLarge(TooLarge {
                     len: size,
-                    max: lane.link.client().max_payload(),
+                    max: lane.link.max_payload(),
                 }),
             })?;
             let headers = Headers(reply.headers.as_ref());

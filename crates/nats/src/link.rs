@@ -3,6 +3,9 @@
 //! The client accepts messages while it is disconnected and sends them after it has
 //! reconnected, however late that is. So nothing is handed to it while it is down, and what
 //! had been handed to it when the connection was lost counts as of unknown outcome.
+//!
+//! Anybody who may publish can make the client die with one message (see [`live`]): it is made
+//! anew, and to everybody else that is a connection that was lost.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,20 +14,27 @@ use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
 use async_nats::client::traits::Publisher as _;
-use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
-use async_nats::{Client, ConnectErrorKind, Event, HeaderMap, ServerError, Subject, Subscriber};
+use async_nats::{Client, HeaderMap, Subject, Subscriber};
 use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use thiserror::Error;
 use tidegate::bus::BusError;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::{self, JoinHandle};
 use tokio::time::{self, MissedTickBehavior};
 
-use crate::counters::{Counters, LogLimit};
-use crate::options::{Credentials, NatsOptions, OptionsError, read_auth};
+use crate::counters::Counters;
+use crate::options::NatsOptions;
+
+mod live;
+mod maker;
+
+use live::Live;
+pub(crate) use live::{Arrived, Subscription};
+pub use maker::ConnectError;
+use maker::Maker;
 
 /// How often the server is pinged: one that says nothing for three of these is gone.
 const PING: Duration = Duration::from_secs(1);
@@ -40,7 +50,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Link(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    live: Arc<Live>,
     /// Of this connection alone: replies to another cannot arrive here.
     inbox: Box<str>,
     fences: AtomicU64,
@@ -89,17 +99,14 @@ impl Link {
         options: &NatsOptions,
         counters: Arc<Counters>,
     ) -> Result<Self, ConnectError> {
-        let addresses = options.addresses()?;
-        let news = Arc::new(Notify::new());
+        let maker = Maker::new(options.clone(), counters)?;
         let until = options.wait.map(|wait| time::Instant::now() + wait);
         let mut attempts = 0;
         let client = loop {
             attempts += 1;
-            let client = client_options(options, counters.clone(), news.clone());
-            match client.connect(addresses.clone()).await {
+            match maker.connect().await {
                 Ok(client) => break client,
                 Err(error) => {
-                    let error = ConnectError::of(&error);
                     let pause = pause(attempts);
                     let in_time = until.is_some_and(|until| time::Instant::now() + pause < until);
                     if !in_time || !error.is_worth_waiting() {
@@ -110,24 +117,41 @@ impl Link {
                 }
             }
         };
-        if !client.server_info().headers {
-            return Err(ConnectError::Server("it has no headers"));
-        }
-        let (state, changes) = watch::channel(look(&client));
-        let watcher = task::spawn(watch_state(client.clone(), news, state, counters));
+        let inbox = format!("{}.{}", options.inbox(), nonce());
+        let live = Arc::new(Live::new(client));
+        let canary = live.canary(&inbox).await?;
+        let (state, changes) = watch::channel(live.look());
+        let watcher = Watcher {
+            live: live.clone(),
+            maker,
+            inbox: inbox.clone(),
+            state,
+            counted: 0,
+        };
         Ok(Self(Arc::new(Inner {
-            client,
-            inbox: format!("{}.{}", options.inbox(), nonce()).into(),
+            live,
+            inbox: inbox.into(),
             fences: AtomicU64::new(0),
             ask_timeout: options.ask_timeout,
             state: changes,
-            watcher,
+            watcher: task::spawn(watcher.run(canary)),
         })))
     }
 
-    /// The client itself: for what is asked of NATS (JetStream), never for publishing.
-    pub(crate) fn client(&self) -> &Client {
-        &self.0.client
+    /// The client itself: for what is asked of NATS (JetStream), never for publishing. It may
+    /// die: there is another then, in the next epoch.
+    pub(crate) fn client(&self) -> Client {
+        self.0.live.client()
+    }
+
+    /// The largest message that the server takes.
+    pub(crate) fn max_payload(&self) -> usize {
+        self.client().max_payload()
+    }
+
+    /// Messages and bytes that have arrived over it.
+    pub(crate) fn arrived(&self) -> Arrived {
+        self.0.live.arrived()
     }
 
     /// Where this connection's replies arrive: `<inbox>.` and one token.
@@ -137,12 +161,12 @@ impl Link {
 
     /// Whether NATS can be reached now.
     pub(crate) fn is_up(&self) -> bool {
-        self.0.client.connection_state() == State::Connected
+        self.0.live.is_up()
     }
 
     /// Which connection it is.
     pub(crate) fn epoch(&self) -> u64 {
-        self.0.client.statistics().connects.load(Ordering::Relaxed)
+        self.0.live.epoch()
     }
 
     /// Whether there is a connection again, since a moment ago: others that had lost theirs
@@ -169,7 +193,8 @@ impl Link {
         if !self.is_up() {
             return Err(NotSent::Down);
         }
-        let sent = self.0.client.publish_message(OutboundMessage {
+        let client = self.client();
+        let sent = client.publish_message(OutboundMessage {
             subject,
             reply,
             payload,
@@ -199,7 +224,8 @@ impl Link {
             payload,
             headers,
         };
-        self.while_up(self.0.client.publish_message(message))
+        let client = self.client();
+        self.while_up(client.publish_message(message))
             .await?
             .map_err(|e| not_sent(e.kind()))
     }
@@ -216,23 +242,15 @@ impl Link {
     }
 
     /// Subscribes. The server knows of it once a [`fence`](Self::fence) that follows has
-    /// come back. After a reconnect the client subscribes again by itself.
+    /// come back. After a reconnect it is subscribed again by itself.
     pub(crate) async fn subscribe(
         &self,
         subject: Subject,
         queue: Option<&str>,
-    ) -> Result<Subscriber, BusError> {
-        let client = &self.0.client;
-        let subscribed = async {
-            match queue {
-                Some(queue) => client.queue_subscribe(subject, queue.to_owned()).await,
-                None => client.subscribe(subject).await,
-            }
-        };
-        self.while_up(subscribed)
+    ) -> Result<Subscription, BusError> {
+        self.while_up(self.0.live.subscribe(subject, queue))
             .await
             .map_err(|e| BusError::Unavailable(e.to_string()))?
-            .map_err(|e| BusError::Unavailable(e.to_string()))
     }
 
     /// Comes back when the server has taken in all that was handed over before.
@@ -293,188 +311,67 @@ fn pause(attempts: usize) -> Duration {
     most.mul_f64(rand::random_range(0.5..=1.0))
 }
 
-fn look(client: &Client) -> LinkState {
-    LinkState {
-        up: client.connection_state() == State::Connected,
-        epoch: client.statistics().connects.load(Ordering::Relaxed),
-        since: time::Instant::now(),
-    }
+/// Tells the state to who waits for its changes, and makes the client anew where it died.
+struct Watcher {
+    live: Arc<Live>,
+    maker: Maker,
+    inbox: String,
+    state: watch::Sender<LinkState>,
+    /// Lost connections that are counted.
+    counted: u64,
 }
 
-/// Tells the state to who waits for its changes.
-async fn watch_state(
-    client: Client,
-    news: Arc<Notify>,
-    state: watch::Sender<LinkState>,
-    counters: Arc<Counters>,
-) {
-    // Lost connections: each but the last, and the last where it is down.
-    let lost = |state: LinkState| state.epoch.saturating_sub(1) + u64::from(!state.up);
-    let mut counted = 0;
-    let mut tick = time::interval(LOOK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = news.notified() => {}
-            _ = tick.tick() => {}
+impl Watcher {
+    async fn run(mut self, mut canary: Subscriber) {
+        let mut tick = time::interval(LOOK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.maker.news.notified() => {}
+                _ = tick.tick() => {}
+                message = canary.next() => if message.is_none() {
+                    tracing::error!("the NATS client has died of a message; making a new one");
+                    self.live.has_died();
+                    self.look();
+                    canary = self.revive().await;
+                },
+            }
+            self.look();
         }
-        let now = look(&client);
-        let before = *state.borrow();
+    }
+
+    fn look(&mut self) {
+        let now = self.live.look();
+        let before = *self.state.borrow();
         if (now.up, now.epoch) == (before.up, before.epoch) {
-            continue;
+            return;
         }
-        let more = lost(now).saturating_sub(counted);
-        counted += more;
-        counters.disconnects.fetch_add(more, Ordering::Relaxed);
-        state.send_replace(now);
+        // Each but the last, and the last where it is down.
+        let lost = now.epoch.saturating_sub(1) + u64::from(!now.up);
+        let more = lost.saturating_sub(self.counted);
+        self.counted += more;
+        let disconnects = &self.maker.counters.disconnects;
+        disconnects.fetch_add(more, Ordering::Relaxed);
+        self.state.send_replace(now);
         match now.up {
             true => tracing::info!(connection = now.epoch, "NATS can be reached"),
             false => tracing::warn!("the connection to NATS was lost"),
         }
     }
-}
 
-/// Lines a second about what the server refuses.
-const LINES: u32 = 1;
-
-fn client_options(
-    options: &NatsOptions,
-    counters: Arc<Counters>,
-    news: Arc<Notify>,
-) -> async_nats::ConnectOptions {
-    let auth = options.auth.clone();
-    let client = async_nats::ConnectOptions::with_auth_callback(move |nonce| {
-        let auth = auth.clone();
-        async move {
-            // Files are read: not on a thread that serves connections.
-            task::spawn_blocking(move || sign(&auth, &nonce))
-                .await
-                .map_err(async_nats::AuthError::new)?
-        }
-    });
-    let lines = LogLimit::new(LINES);
-    let events = move |event: Event| {
-        match event {
-            Event::Connected | Event::Disconnected | Event::Closed => news.notify_one(),
-            Event::SlowConsumer(subscription) => {
-                counters.overflowed.fetch_add(1, Ordering::Relaxed);
-                if let Some(unlogged) = lines.admit() {
-                    tracing::warn!(
-                        subscription,
-                        unlogged,
-                        "a message from NATS was dropped: too many wait to be read"
-                    );
-                }
-            }
-            Event::ServerError(error) => {
-                if is_violation(&error) {
-                    counters.forbidden.fetch_add(1, Ordering::Relaxed);
-                }
-                if let Some(unlogged) = lines.admit() {
-                    tracing::warn!(%error, unlogged, "NATS refused something");
-                }
-            }
-            Event::LameDuckMode => tracing::info!("a server of NATS is about to stop"),
-            Event::ClientError(error) => tracing::warn!(%error, "NATS client failed"),
-            Event::Draining => {}
-        }
-        std::future::ready(())
-    };
-    let tls = &options.tls;
-    let mut client = client
-        .name(options.name.clone())
-        .connection_timeout(options.connect_timeout)
-        .request_timeout(Some(options.ask_timeout))
-        .ping_interval(PING)
-        .client_capacity(options.outbound)
-        .subscription_capacity(options.inbound)
-        .custom_inbox_prefix(options.inbox())
-        .reconnect_delay_callback(|attempts| match attempts {
-            // The first attempt after a loss.
-            0 | 1 => Duration::from_millis(rand::random_range(0..=50)),
-            more => pause(more),
-        })
-        .require_tls(tls.required || tls.first)
-        .event_callback(events);
-    if tls.first {
-        client = client.tls_first();
-    }
-    if let Some(ca) = &tls.ca {
-        client = client.add_root_certificates(ca.clone());
-    }
-    if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
-        client = client.add_client_certificate(cert.clone(), key.clone());
-    }
-    client
-}
-
-/// The server tells it only as text; a miscount is no worse than a wrong line in a log.
-fn is_violation(error: &ServerError) -> bool {
-    matches!(error, ServerError::Other(text) if text.starts_with("Permissions Violation"))
-        || *error == ServerError::AuthorizationViolation
-}
-
-fn sign(
-    auth: &crate::options::Auth,
-    nonce: &[u8],
-) -> Result<async_nats::Auth, async_nats::AuthError> {
-    let mut told = async_nats::Auth::new();
-    match read_auth(auth).map_err(async_nats::AuthError::new)? {
-        Credentials::None => {}
-        Credentials::UserPassword(user, password) => {
-            told.username = Some(user);
-            told.password = Some(password);
-        }
-        Credentials::Token(token) => told.token = Some(token),
-        Credentials::Key { key, jwt } => {
-            told.signature = Some(key.sign(nonce).map_err(async_nats::AuthError::new)?);
-            match jwt {
-                Some(jwt) => told.jwt = Some(jwt),
-                None => told.nkey = Some(key.public_key()),
+    async fn revive(&self) -> Subscriber {
+        for attempts in 1.. {
+            time::sleep(pause(attempts)).await;
+            let revived = async {
+                let client = self.maker.connect().await?;
+                Ok::<_, ConnectError>(self.live.revive(client, &self.inbox).await?)
+            };
+            match revived.await {
+                Ok(canary) => return canary,
+                Err(error) => tracing::warn!(%error, "NATS cannot be reached by a new client"),
             }
         }
-    }
-    Ok(told)
-}
-
-/// Why there is no connection to NATS.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The options cannot be used.
-    #[error(transparent)]
-    Options(#[from] OptionsError),
-    /// No server can be reached, or none answered in time.
-    #[error("no NATS server can be reached: {0}")]
-    Unreachable(String),
-    /// The credentials are refused.
-    #[error("NATS refuses the credentials")]
-    Refused,
-    /// TLS failed.
-    #[error("TLS to NATS failed: {0}")]
-    Tls(String),
-    /// A server that cannot be used.
-    #[error("the NATS server cannot be used: {0}")]
-    Server(&'static str),
-    /// NATS was reached and does not do what is needed.
-    #[error(transparent)]
-    Bus(#[from] BusError),
-}
-
-impl ConnectError {
-    fn of(error: &async_nats::ConnectError) -> Self {
-        match error.kind() {
-            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-                Self::Refused
-            }
-            ConnectErrorKind::Tls => Self::Tls(error.to_string()),
-            _ => Self::Unreachable(error.to_string()),
-        }
-    }
-
-    /// Whether it may be another time: options do not change by themselves.
-    fn is_worth_waiting(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        unreachable!("there is no last attempt")
     }
 }
 

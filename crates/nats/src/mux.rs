@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
+use async_nats::{HeaderMap, Message, StatusCode, Subject};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use parking_lot::Mutex;
@@ -23,7 +23,7 @@ use tokio::time;
 use crate::call::{Asked, Targets};
 use crate::counters::Counters;
 use crate::events::{self, Echo, Outbox, Told};
-use crate::link::{Link, LinkState, NotSent};
+use crate::link::{Link, LinkState, NotSent, Subscription};
 use crate::options::{MAX_IN_FLIGHT, NatsOptions};
 
 /// Deadlines are kept in these.
@@ -475,7 +475,7 @@ impl Slots {
 }
 
 /// Takes the replies, the news of the connection, and the time.
-async fn run(mux: Arc<Mux>, link: Link, mut replies: Subscriber) {
+async fn run(mux: Arc<Mux>, link: Link, mut replies: Subscription) {
     let began = time::Instant::now();
     let mut tick = time::interval(TICK);
     tick.set_missed_tick_behavior(time::MissedTickBehavior::Skip);

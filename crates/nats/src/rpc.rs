@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{Message, Subject, Subscriber};
+use async_nats::{Message, Subject};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tidegate::bus::{BusError, GateEndpoint, GateError, SessionOp};
@@ -24,7 +24,8 @@ use tokio::time::{self, MissedTickBehavior};
 
 use crate::counters::{Counters, LogLimit};
 use crate::header::{Headers, Malformed, one_line};
-use crate::link::Link;
+use crate::instance::end;
+use crate::link::{Link, Subscription};
 use crate::subject::{GateVerb, Prefix, QUEUE, ToGate};
 use crate::wire::gate::{Asked, LiveGate};
 use crate::wire::{Envelope, error, gate, session};
@@ -88,7 +89,7 @@ pub(crate) async fn serve(link: Link, served: Served) -> Result<Serving, BusErro
     let any = link.subscribe(prefix.any_calls(), Some(QUEUE)).await?;
     link.fence().await?;
     let (stop, stopped) = oneshot::channel();
-    let backlog = Backlog::new(link.client().statistics(), served.inbound, FENCES);
+    let backlog = Backlog::new(served.inbound, FENCES, link.arrived());
     let server = Server {
         replies: Replies::new(link),
         waiting: Arc::new(Semaphore::new(WAITING)),
@@ -103,11 +104,11 @@ pub(crate) async fn serve(link: Link, served: Served) -> Result<Serving, BusErro
 /// Where requests come from. One asker's requests to one of them come in order.
 struct Sources {
     /// For this gate alone.
-    own: Subscriber,
+    own: Subscription,
     /// For every gate.
-    gates: Subscriber,
+    gates: Subscription,
     /// For any of the gates.
-    any: Subscriber,
+    any: Subscription,
 }
 
 struct Server {
@@ -143,13 +144,13 @@ impl Server {
             }
         }
         for source in [&mut from.own, &mut from.gates, &mut from.any] {
-            // A failure is one of the connection: it takes the subscription with it.
-            let _ = source.unsubscribe().await;
+            end(source).await;
         }
-        // From here on the server tells askers that nobody is there.
+        // It comes after all that the server has sent, and from then on the server tells
+        // askers that nobody is there.
         let _ = self.replies.link().fence().await;
         for source in [&mut from.own, &mut from.gates, &mut from.any] {
-            while let Some(message) = source.next().await {
+            while let Some(Some(message)) = task::unconstrained(source.next()).now_or_never() {
                 self.serve(message).await;
             }
         }
@@ -167,7 +168,7 @@ impl Server {
         ] {
             to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         }
-        let lost = self.backlog.look();
+        let lost = self.backlog.look(self.replies.link().arrived());
         if lost > 0 {
             all.overflowed.fetch_add(lost, Ordering::Relaxed);
             tracing::error!(
@@ -177,7 +178,7 @@ impl Server {
         }
     }
 
-    async fn take(&mut self, message: Message, own: &mut Subscriber) {
+    async fn take(&mut self, message: Message, own: &mut Subscription) {
         self.backlog.take(&message);
         let fence = self.served.prefix.gates(GateVerb::Fence);
         if message.subject == fence {
@@ -203,7 +204,7 @@ impl Server {
             // Nothing is done of which the asker could not be told.
             Err(wrong) => return self.refuse(ReplyTo::NOBODY, &subject, &wrong).await,
         };
-        if self.backlog.is_long() {
+        if self.backlog.is_long(self.replies.link().arrived()) {
             self.served
                 .counters
                 .overloaded

@@ -14,9 +14,10 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use futures_util::{Stream, StreamExt as _};
 
+use crate::link::Subscription;
 use crate::subject::{AllEvent, Class, ServiceEvent};
 
 /// Most calls that wait to be served; further ones are refused.
@@ -27,7 +28,7 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 const MAX_EVENTS: usize = 16 * MAX_CALLS;
 
 /// The subscriptions of an instance.
-pub(super) struct Sources<S = Subscriber> {
+pub(super) struct Sources<S = Subscription> {
     /// Events for all who ask.
     pub(super) all: Option<S>,
     /// What is for this instance.
@@ -45,7 +46,7 @@ pub(super) enum Kind {
 }
 
 /// What came.
-pub(super) struct Intake<S = Subscriber> {
+pub(super) struct Intake<S = Subscription> {
     pub(super) sources: Sources<S>,
     waiting: VecDeque<Message>,
     /// Of `waiting`.

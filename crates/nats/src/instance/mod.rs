@@ -14,7 +14,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subscriber;
 use tidegate::bus::{Bus as _, BusError, Endpoint, InstanceInfo, Registration};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -23,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::bus::Inner;
 use crate::counters::LogLimit;
+use crate::link::Subscription;
 use crate::micro::describe::Described;
 use crate::subject::{AllEvent, QUEUE};
 use intake::{Intake, Sources};
@@ -179,7 +179,7 @@ impl Sources {
 /// messages that come meanwhile are dropped. Told to end it after more messages than can
 /// come, the client keeps it. The server ends it at once: the number is above its largest,
 /// and to end after no number of messages is to end now.
-pub(crate) async fn end(subscriber: &mut Subscriber) {
+pub(crate) async fn end(subscriber: &mut Subscription) {
     // While there is no connection the client takes in commands only up to a number.
     let _ = timeout(UNSUBSCRIBE, subscriber.unsubscribe_after(u64::MAX)).await;
 }

@@ -4,6 +4,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tidegate_test_servers::{NatsServer, Proxy, eventually};
 
+use async_nats::Message;
+use futures_util::Stream;
+
 use super::*;
 
 async fn link(options: &NatsOptions) -> (Link, Arc<Counters>) {
@@ -21,7 +24,7 @@ fn body(text: &str) -> Bytes {
 }
 
 /// Bodies that arrive, until `last`.
-async fn until(subscriber: &mut Subscriber, last: &str) -> Vec<String> {
+async fn until(subscriber: &mut (impl Stream<Item = Message> + Unpin), last: &str) -> Vec<String> {
     let mut all = Vec::new();
     loop {
         let message = time::timeout(Duration::from_secs(30), subscriber.next())
@@ -49,7 +52,8 @@ async fn nothing_is_kept_for_later() {
     let waited = link.publish_wait(subject("t"), None, None, body("stale"));
     assert_eq!(waited.await, Err(NotSent::Down));
     // What the client itself does, and why it is not asked: it says that it was sent.
-    let kept = link.client().publish("t", body("kept by the client"));
+    let client = link.client();
+    let kept = client.publish("t", body("kept by the client"));
     kept.now_or_never().unwrap().unwrap();
 
     server.restart().await;
@@ -77,8 +81,9 @@ async fn a_full_channel_is_told_at_once() {
         .map(|_| link.publish(subject("t"), None, None, body("x")))
         .collect();
     let taken = sent.iter().filter(|sent| sent.is_ok()).count();
-    assert_eq!(taken, 1_000, "as many as there is room for, however many");
-    assert!(sent[1_000..].iter().all(|s| *s == Err(NotSent::Full)));
+    // The link's own subscription may still be in there.
+    assert!(taken == 999 || taken == 1_000, "{taken} of 1000");
+    assert!(sent[taken..].iter().all(|s| *s == Err(NotSent::Full)));
     // With patience there is room.
     link.publish_wait(subject("t"), None, None, body("x"))
         .await
@@ -169,4 +174,70 @@ async fn what_is_forbidden_and_what_overflows_is_counted() {
         (counters.overflowed.load(Relaxed) == 16).then_some(())
     })
     .await;
+}
+
+/// Says this to the server as no library would.
+async fn raw(server: &NatsServer, subject: &str, headers: &str) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = tokio::net::TcpStream::connect(server.address())
+        .await
+        .unwrap();
+    let len = headers.len();
+    let text = format!(
+        "CONNECT {{\"headers\":true,\"verbose\":false}}\r\nHPUB {subject} {len} {len}\r\n{headers}\r\nPING\r\n"
+    );
+    socket.write_all(text.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"PONG\r\n") {
+        assert_ne!(socket.read_buf(&mut said).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_the_client_dies_of_is_survived() {
+    let server = NatsServer::start().await;
+    let (link, counters) = link(&NatsOptions::new([server.url()])).await;
+    let mut mine = link.subscribe(subject("t"), None).await.unwrap();
+    let mut ended = link.subscribe(subject("t"), None).await.unwrap();
+    link.fence().await.unwrap();
+    link.publish(subject("t"), None, None, body("before"))
+        .unwrap();
+    let mut changes = link.changes();
+    for death in 1..=3 {
+        raw(&server, "t", "NATS/1.0\r\nX: a\rb\r\n\r\n").await;
+        let back = changes.wait_for(|state| state.up && state.epoch == death + 1);
+        time::timeout(Duration::from_secs(60), back)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(link.is_up());
+        link.publish(subject("t"), None, None, body("after"))
+            .unwrap();
+        assert_eq!(until(&mut mine, "after").await.last().unwrap(), "after");
+        assert_eq!(until(&mut ended, "after").await.last().unwrap(), "after");
+        eventually("the loss is counted", async || {
+            (counters.disconnects.load(Relaxed) == death).then_some(())
+        })
+        .await;
+    }
+    let arrived = link.arrived().messages;
+    link.publish(subject("t"), None, None, body("more"))
+        .unwrap();
+    until(&mut mine, "more").await;
+    until(&mut ended, "more").await;
+    assert_eq!(link.arrived().messages, arrived + 2, "it goes on counting");
+    // What has ended stays so.
+    ended.unsubscribe_after(u64::MAX).await.unwrap();
+    link.fence().await.unwrap();
+    raw(&server, "t", "NATS/1.0\r\nX: a\rb\r\n\r\n").await;
+    time::timeout(Duration::from_secs(60), async {
+        while ended.next().await.is_some() {}
+    })
+    .await
+    .unwrap();
+    changes.wait_for(|state| state.epoch == 5).await.unwrap();
+    link.publish(subject("t"), None, None, body("last"))
+        .unwrap();
+    until(&mut mine, "last").await;
+    assert!(ended.next().await.is_none());
 }

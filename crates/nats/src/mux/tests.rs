@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use async_nats::Client;
+use async_nats::{Client, Subscriber};
 use tidegate_test_servers::{NatsServer, eventually};
 
 use super::*;

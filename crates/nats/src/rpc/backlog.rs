@@ -1,9 +1,8 @@
 //! What has reached a connection and was not taken from it.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use async_nats::Message;
 
-use async_nats::{Message, Statistics};
+use crate::link::Arrived;
 
 /// Bytes about a message that the server adds to it, more or less.
 const AROUND: u64 = 40;
@@ -14,7 +13,6 @@ const BYTES: u64 = 256 * 1024 * 1024;
 /// and this what was taken. A message that was dropped for want of room never is taken.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    statistics: Arc<Statistics>,
     /// Most messages that may wait: of one subscription, so that none is full before.
     most: u64,
     /// Messages taken.
@@ -30,19 +28,14 @@ pub(super) struct Backlog {
 impl Backlog {
     /// For a connection with subscriptions for `capacity` messages each, of which nobody else
     /// takes anything from now on, and of which `taken` messages were taken before.
-    pub(super) fn new(statistics: Arc<Statistics>, capacity: usize, taken: u64) -> Self {
+    pub(super) fn new(capacity: usize, taken: u64, arrived: Arrived) -> Self {
         Self {
-            bytes: statistics.in_bytes.load(Ordering::Relaxed),
-            statistics,
+            bytes: arrived.bytes,
             most: capacity as u64 / 4 * 3,
             taken,
             lost: 0,
             before: None,
         }
-    }
-
-    fn arrived(&self) -> u64 {
-        self.statistics.in_messages.load(Ordering::Relaxed)
     }
 
     /// A message was taken.
@@ -52,22 +45,20 @@ impl Backlog {
     }
 
     /// Whether so much waits that what comes next is to be refused.
-    pub(super) fn is_long(&self) -> bool {
-        let messages = self.arrived().saturating_sub(self.taken + self.lost);
-        let bytes = self.statistics.in_bytes.load(Ordering::Relaxed);
-        messages > self.most || bytes.saturating_sub(self.bytes) > BYTES / 4 * 3
+    pub(super) fn is_long(&self, arrived: Arrived) -> bool {
+        let messages = arrived.messages.saturating_sub(self.taken + self.lost);
+        messages > self.most || arrived.bytes.saturating_sub(self.bytes) > BYTES / 4 * 3
     }
 
     /// Looks while nothing waits to be taken: how many messages were dropped since the last
     /// look. One that has arrived may be on its way still: it counts as dropped when nothing
     /// new has arrived from one look to the next.
-    pub(super) fn look(&mut self) -> u64 {
-        let arrived = self.arrived();
-        let quiet = self.before.replace(arrived) == Some(arrived);
-        let missing = arrived.saturating_sub(self.taken + self.lost);
+    pub(super) fn look(&mut self, arrived: Arrived) -> u64 {
+        let quiet = self.before.replace(arrived.messages) == Some(arrived.messages);
+        let missing = arrived.messages.saturating_sub(self.taken + self.lost);
         if missing == 0 || quiet {
             // What was taken by then is everything: the estimate begins anew.
-            self.bytes = self.statistics.in_bytes.load(Ordering::Relaxed);
+            self.bytes = arrived.bytes;
         }
         if !quiet {
             return 0;
@@ -84,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    fn message() -> Message {
+    fn message(length: u64) -> Message {
         Message {
             subject: Subject::from("a"),
             reply: None,
@@ -92,45 +83,41 @@ mod tests {
             headers: None,
             status: None,
             description: None,
-            length: 1,
+            length: length as usize,
         }
+    }
+
+    fn arrived(messages: u64) -> Arrived {
+        Arrived { messages, bytes: 0 }
     }
 
     #[test]
     fn a_message_counts_as_dropped_when_it_is_missing_and_all_is_quiet() {
-        let statistics = Arc::new(Statistics::default());
-        let mut backlog = Backlog::new(statistics.clone(), 8, 0);
-        let arrive = |n| statistics.in_messages.fetch_add(n, Ordering::Relaxed);
-        arrive(6);
-        assert!(!backlog.is_long());
-        arrive(1);
-        assert!(backlog.is_long());
+        let mut backlog = Backlog::new(8, 1, arrived(1));
+        assert!(!backlog.is_long(arrived(7)));
+        assert!(backlog.is_long(arrived(8)));
         for _ in 0..5 {
-            backlog.take(&message());
+            backlog.take(&message(1));
         }
-        assert!(!backlog.is_long());
-        assert_eq!(backlog.look(), 0, "they may be on their way");
-        backlog.take(&message());
-        assert_eq!(backlog.look(), 1);
-        assert_eq!(backlog.look(), 0, "it is counted once");
-        arrive(1);
-        assert_eq!(backlog.look(), 0);
-        backlog.take(&message());
-        assert_eq!(backlog.look(), 0);
-        assert_eq!(backlog.look(), 0);
+        assert!(!backlog.is_long(arrived(8)));
+        assert_eq!(backlog.look(arrived(8)), 0, "they may be on their way");
+        backlog.take(&message(1));
+        assert_eq!(backlog.look(arrived(8)), 1);
+        assert_eq!(backlog.look(arrived(8)), 0, "it is counted once");
+        assert_eq!(backlog.look(arrived(9)), 0);
+        backlog.take(&message(1));
+        assert_eq!(backlog.look(arrived(9)), 0);
     }
 
     #[test]
     fn bytes_are_bounded_too() {
-        let statistics = Arc::new(Statistics::default());
-        let mut backlog = Backlog::new(statistics.clone(), 1000, 0);
-        statistics.in_messages.fetch_add(1, Ordering::Relaxed);
-        statistics.in_bytes.fetch_add(BYTES, Ordering::Relaxed);
-        assert!(backlog.is_long());
-        backlog.take(&Message {
-            length: BYTES as usize,
-            ..message()
-        });
-        assert!(!backlog.is_long());
+        let all = Arrived {
+            messages: 1,
+            bytes: BYTES,
+        };
+        let mut backlog = Backlog::new(1000, 0, arrived(0));
+        assert!(backlog.is_long(all));
+        backlog.take(&message(BYTES));
+        assert!(!backlog.is_long(all));
     }
 }

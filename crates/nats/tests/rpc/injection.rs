@@ -247,3 +247,26 @@ async fn replies_do_not_go_where_the_gate_may_publish_and_the_asker_may_not() {
     assert!(store.next().now_or_never().is_none());
     still_serves(&bench).await;
 }
+
+#[tokio::test]
+async fn headers_that_no_library_would_write_are_survived() {
+    let bench = bench().await;
+    let (_client, session) = join(&bench.gate).await;
+    let send = format!("tidegate.gate.g1.send.{}", session.id());
+    for headers in [
+        &b"NATS/1.0\r\nTidegate-Topic: a\rb\r\n\r\n"[..],
+        b"NATS/1.0\r\nTidegate-Topic: a\nb\r\n\r\n",
+        b"NATS/1.0\r\nTidegate-Topic\r\n\r\n",
+        b"NATS/1.0\r\nTidegate-Topic: \xff\xfe\r\n\r\n",
+        b"NATS/1.0\r\nTide gate: a\r\n\r\n",
+        b"NATS/1.0\r\n: a\r\n\r\n",
+        b"NATS/1.0 503\r\n\r\n",
+        b"NATS/1.0 abc\r\n\r\n",
+        b"HTTP/1.1 200\r\n\r\n",
+        b"NATS/1.0\r\n",
+        b"",
+    ] {
+        raw(&bench, &message(&send, "", headers)).await;
+        still_serves(&bench).await;
+    }
+}
