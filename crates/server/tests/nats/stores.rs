@@ -59,7 +59,10 @@ async fn all_gates_find_them(nats: &NatsServer, store: &str) {
     let text = |id| format!("{}\n{store}", config(id, &nats.url()));
     let first = Server::start(&text("gate-1"), &[]);
     let mut ada = user(&first, "ada").await;
-    assert_eq!(ask(&mut ada, "painter/paint/2", "blue").0, "painter/paint/2");
+    assert_eq!(
+        ask(&mut ada, "painter/paint/2", "blue").0,
+        "painter/paint/2"
+    );
     first.signal("KILL");
     let second = Server::start(&text("gate-2"), &[]);
     let mut ada = user(&second, "ada").await;
@@ -69,14 +72,14 @@ async fn all_gates_find_them(nats: &NatsServer, store: &str) {
     painter.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn on_nats() {
     let nats = NatsServer::start().await;
     let store = "[store]\nkind = \"nats\"\n[store.nats]\nin_memory = true\n";
     all_gates_find_them(&nats, store).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn on_redis() {
     let nats = NatsServer::start().await;
     let certificates = Certificates::new();
@@ -97,7 +100,11 @@ async fn on_redis() {
         )
     };
     all_gates_find_them(&nats, &store("right-password")).await;
-    let wrong = format!("{}\n{}", config("gate-3", &nats.url()), store("wrong-password"));
+    let wrong = format!(
+        "{}\n{}",
+        config("gate-3", &nats.url()),
+        store("wrong-password")
+    );
     let files = Scratch::new();
     let ended = run(&["serve", "--config", &files.write("tidegate.toml", &wrong)]);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
@@ -106,7 +113,7 @@ async fn on_redis() {
     assert!(!ended.stderr.contains("wrong-password"), "{}", ended.stderr);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn on_nats_that_is_not_there() {
     let files = Scratch::new();
     let text = "[[tcp]]\naddress = \"127.0.0.1:0\"\n[store]\nkind = \"nats\"\n\
