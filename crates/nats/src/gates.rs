@@ -41,7 +41,7 @@ impl Inner {
     ) -> Result<Registration, BusError> {
         let client = self.home.link.client();
         let reach = Arc::new(OverBus(Arc::downgrade(&self)));
-        let member = Membership::begin(client, &self.options, gate.clone(), reach).await?;
+        let member = Membership::begin(&client, &self.options, gate.clone(), reach).await?;
         let live = LiveGate {
             gate: gate.id.clone(),
             incarnation: member.incarnation(),
