@@ -191,7 +191,8 @@ impl Inner {
                     Ok(gates) => encode_list(&gates),
                     Err(_) => vec![unavailable()],
                 },
-                Asked::Ping | Asked::Fence => vec![Envelope::default()],
+                // The loop answers these itself.
+                Asked::Ping | Asked::Fence => Vec::new(),
                 Asked::Locate(user) => match self.locate(user).await {
                     Ok(found) => encode_list(&found),
                     Err(error) => vec![wire::error::encode(&error)],

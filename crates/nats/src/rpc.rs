@@ -242,12 +242,12 @@ impl Server {
             None => Err(Malformed::new("subject", "is none of a gate's")),
         };
         match asked {
-            Ok((Asked::Ping, false)) => {
+            Ok((Asked::Ping, _)) => {
                 self.replies
                     .send(to, Envelope::json(&self.served.gate))
                     .await;
             }
-            Ok((Asked::Fence, false)) => self.replies.send(to, Envelope::default()).await,
+            Ok((Asked::Fence, _)) => self.replies.send(to, Envelope::default()).await,
             Ok((Asked::Request(request), false)) => {
                 let Some(permit) = self.permits(1) else {
                     return self.overloaded(to).await;
