@@ -44,8 +44,9 @@ impl Inner {
         let own = Link::connect(&self.options, self.counters.clone())
             .await
             .map_err(|e| BusError::Unavailable(e.to_string()))?;
+        let client = Arc::new(move || (own.epoch(), own.client()));
         let reach = Arc::new(OverBus(Arc::downgrade(&self)));
-        let member = Membership::begin(&own.client(), &self.options, gate.clone(), reach).await?;
+        let member = Membership::begin(client, &self.options, gate.clone(), reach).await?;
         let live = LiveGate {
             gate: gate.id.clone(),
             incarnation: member.incarnation(),
