@@ -190,18 +190,25 @@ async fn late_changes_are_refused() {
         let store = connect(RedisOptions::new(urls.clone())).await;
         let (ada, own) = (user("ada"), settings("later"));
         proxies[0].hold();
-        assert!(
-            store
-                .save(&ada, &settings("given up"), DAY)
-                .now_or_never()
-                .is_none()
-        );
-        // The way round.
-        let done = eventually("another connection", async || match delete {
-            false => store.save(&ada, &own, DAY).await.ok(),
-            true => store.delete(&ada).await.ok(),
-        });
-        done.await;
+        {
+            let given_up = settings("given up");
+            let mut save = store.save(&ada, &given_up, DAY);
+            // It is written while it is waited for.
+            for _ in 0..100 {
+                assert!((&mut save).now_or_never().is_none());
+                tokio::task::yield_now().await;
+            }
+        }
+        // What is asked for meanwhile is held behind it; what counts comes later.
+        let other = user("bob");
+        eventually("another connection", async || {
+            store.query(&other).await.ok()
+        })
+        .await;
+        match delete {
+            false => store.save(&ada, &own, DAY).await.unwrap(),
+            true => store.delete(&ada).await.unwrap(),
+        }
         let expected = (!delete).then_some(own);
         assert_eq!(store.query(&ada).await.as_ref(), Ok(&expected));
         proxies[0].release();

@@ -12,8 +12,6 @@ use crate::config::value::file::FilePath;
 /// NATS, as others are on it.
 pub(crate) struct Reached {
     pub(crate) bus: Arc<Nats>,
-    /// What this gate or service is called.
-    pub(crate) name: String,
     /// Where it is, for people.
     pub(crate) at: String,
 }
@@ -34,8 +32,7 @@ pub(crate) async fn reach(config: &Config, name: &str) -> Result<Reached, Unreac
     match Nats::connect(options).await {
         Ok(bus) => {
             tracing::info!(servers = at, prefix = nats.prefix.as_str(), name, "on NATS");
-            let name = name.to_owned();
-            Ok(Reached { bus, name, at })
+            Ok(Reached { bus, at })
         }
         Err(why) => Err(Unreached { servers: at, why }),
     }
@@ -94,7 +91,7 @@ impl NatsConfig {
     }
 
     /// Where it is, for people.
-    fn at(&self) -> String {
+    pub(crate) fn at(&self) -> String {
         let servers: Vec<&str> = self.servers.0.iter().map(|s| s.as_str()).collect();
         servers.join(", ")
     }

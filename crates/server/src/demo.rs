@@ -43,7 +43,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), RunError> {
     });
     // First: a signal that comes while the gate starts is not lost.
     let signals = Signals::new().map_err(RunError::Signals)?;
-    let gate = config.gate(None, None).await?;
+    let gate = config.gate(&config.gate_id(), None, None).await?;
     run::until_signal(gate, admin, signals, |gate, admin| {
         // It has these: they were bound, or it would not have started.
         let (tcp, ws) = (gate.address(0), gate.address(1));

@@ -36,10 +36,8 @@ pub(crate) enum RunError {
     Config(#[from] Mistakes),
     #[error("cannot start: {0}")]
     Start(StartError),
-    #[error(
-        "cannot start: a gate that lives has the id {0:?}; give this one another, by id or --id"
-    )]
-    TakenId(String),
+    #[error("cannot start: {0} lives already; give this one another id, by id or --id")]
+    Taken(String),
     #[error("cannot start: {0}")]
     Bus(#[from] Unreached),
     #[error("cannot start: {0}")]
@@ -65,7 +63,7 @@ pub(crate) enum RunError {
 impl From<StartError> for RunError {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Bus(BusError::Taken(id)) => Self::TakenId(id),
+            StartError::Bus(BusError::Taken(who)) => Self::Taken(who),
             other => Self::Start(other),
         }
     }
@@ -111,11 +109,12 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), RunError> {
 
 /// The gate that is configured, on the bus that is.
 async fn build(config: &Config, auth: Option<&Arc<Auth>>) -> Result<GateBuilder, RunError> {
+    let id = config.gate_id();
     let bus = match config.bus {
         BusKind::Local => None,
-        BusKind::Nats => Some(bus::reach(config, &config.gate_id()).await?),
+        BusKind::Nats => Some(bus::reach(config, &id).await?),
     };
-    Ok(config.gate(auth, bus.as_ref()).await?)
+    Ok(config.gate(&id, auth, bus.as_ref()).await?)
 }
 
 /// Reads certificates and the keys of tokens again at each SIGHUP; both log what came of it.

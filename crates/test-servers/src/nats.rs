@@ -195,8 +195,12 @@ impl NatsServer {
             if !self.process.is_running() {
                 panic!("{} ended:\n{}", self.name, self.process.output());
             }
-            let (status, _) = self.get("/healthz").await?;
-            (status == 200).then_some(())
+            let healthy = matches!(self.get("/healthz").await, Some((200, _)));
+            if !healthy {
+                // It logs each time that it is asked and is not.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            healthy.then_some(())
         })
         .await;
     }

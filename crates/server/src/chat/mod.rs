@@ -204,6 +204,7 @@ struct Online {
 }
 
 async fn who(
+    _: Member,
     State(people): State<People>,
     Input(request): Input<MaybeRoom>,
 ) -> Result<Json<Online>, ChatError> {

@@ -141,6 +141,7 @@ pub(super) async fn history(
 }
 
 pub(super) async fn rooms(
+    _: Member,
     State(people): State<People>,
     Input(Nothing {}): Input<Nothing>,
 ) -> Result<Json<Rooms>, ChatError> {

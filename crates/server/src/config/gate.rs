@@ -5,6 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tidegate::protocol::KeyError;
 use tidegate::{Exposure, ExposureError, Gate, GateBuilder, MemoryStore, TrustedNetworkError};
+use tidegate_nats::{KvStore, KvStoreError, KvStoreOptions};
 use tidegate_redis::{RedisOptions, RedisStore};
 use tidegate_store::{Embedded, EmbeddedOptions, OpenError};
 
@@ -21,6 +22,8 @@ pub(crate) enum Unusable {
     Store(#[from] OpenError),
     #[error("store: {0}")]
     Redis(#[from] tidegate_redis::ConnectError),
+    #[error("store: NATS at {servers}: {why}")]
+    Bucket { servers: String, why: KvStoreError },
     #[error("store.path: the embedded store needs a file")]
     NoStorePath,
     #[error("encryption_key: {0}")]
@@ -42,14 +45,16 @@ impl Config {
         }
     }
 
-    /// The gate that this describes, on `bus` where one is given. Opens the store, which may
-    /// take a while.
+    /// The gate that this describes, of this id, on `bus` where one is given. Opens the
+    /// store, which may take a while.
     pub(crate) async fn gate(
         &self,
+        id: &str,
         auth: Option<&Arc<Auth>>,
         bus: Option<&Reached>,
     ) -> Result<GateBuilder, Unusable> {
         let mut gate = Gate::builder()
+            .id(id)
             .limits(self.limits.limits())
             .gate_limits(self.gate.limits())
             .logins(self.logins.logins())
@@ -62,13 +67,10 @@ impl Config {
                 let redis = self.store.redis.clone().unwrap_or_default();
                 gate.store(RedisStore::connect(redis.options()).await?)
             }
-            StoreKind::Nats => return Err(Unusable::NoStorePath),
+            StoreKind::Nats => gate.store(self.bucket(id).await?),
         };
-        if let Some(id) = &self.id {
-            gate = gate.id(id.as_str());
-        }
         if let Some(reached) = bus {
-            gate = gate.id(&reached.name).bus(reached.bus.clone());
+            gate = gate.bus(reached.bus.clone());
         }
         if let Some(shards) = self.shards {
             gate = gate.shards(shards);
@@ -97,6 +99,22 @@ impl Config {
             gate = gate.expose(Exposure::only(entries)?);
         }
         Ok(gate)
+    }
+
+    async fn bucket(&self, name: &str) -> Result<KvStore, Unusable> {
+        let nats = self.nats.clone().unwrap_or_default();
+        let bucket = self.store.nats.clone().unwrap_or_default();
+        let mut options = KvStoreOptions::default();
+        options.replicas = bucket.replicas;
+        options.in_memory = bucket.in_memory;
+        options.max_bytes = bucket.max_bytes;
+        options.create = bucket.create;
+        options.timeout = bucket.timeout.into();
+        let store = KvStore::connect(&nats.options(name), options).await;
+        store.map_err(|why| Unusable::Bucket {
+            servers: nats.at(),
+            why,
+        })
     }
 
     fn embedded(&self) -> Result<Embedded, Unusable> {

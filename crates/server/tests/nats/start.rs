@@ -139,7 +139,7 @@ async fn an_id_that_is_taken() {
     let mut first = gate("gate-1", &nats.url());
     let ended = refused(&config("gate-1", &nats.url()));
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    let said = "cannot start: a gate that lives has the id \"gate-1\"";
+    let said = "cannot start: gate gate-1 lives already; give this one another id";
     assert!(ended.stderr.contains(said), "{}", ended.stderr);
     // With another one it starts; and with this one, once it is free, killed or not.
     let _second = gate("gate-2", &nats.url());

@@ -36,6 +36,11 @@ impl Person {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
+    /// Everything it has printed.
+    pub(crate) fn text(&self) -> String {
+        self.output.text()
+    }
+
     /// Everything it has printed, once this is among it.
     pub(crate) fn sees(&self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;

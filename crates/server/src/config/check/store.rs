@@ -21,6 +21,17 @@ pub(super) fn check(store: &StoreConfig, problems: &mut Problems<'_>) {
         &at.key("redis"),
         "only kind = \"redis\" uses it",
     );
+    problems.must(
+        store.kind == StoreKind::Nats || store.nats.is_none(),
+        &at.key("nats"),
+        "only kind = \"nats\" uses it",
+    );
+    let replicas = store.nats.as_ref().map_or(1, |bucket| bucket.replicas);
+    problems.must(
+        !replicas.is_multiple_of(2),
+        &at.key("nats").key("replicas"),
+        &format!("found {replicas}, expected 1, 3 or 5"),
+    );
     if let Some(redis) = &store.redis {
         check_redis(redis, &at.key("redis"), problems);
     }

@@ -30,6 +30,9 @@ section! {
 
         /// Redis, where `kind` is "redis".
         redis: Option<RedisConfig> = None => unset("one on this machine, without credentials"),
+
+        /// The bucket on NATS, where `kind` is "nats". How NATS is reached is in `[nats]`.
+        nats: Option<BucketConfig> = None => unset("one that is kept on one server"),
     }
 }
 
@@ -80,6 +83,27 @@ section! {
 
         /// Its private key.
         key: Option<FilePath> = None => example("\"redis-key.pem\""),
+    }
+}
+
+section! {
+    /// The bucket on NATS, where `kind` is "nats": `PREFIX-settings`, with `nats.prefix`.
+    BucketConfig {
+        /// On how many servers of a cluster it is kept: 1, 3 or 5. The same on all gates.
+        replicas: usize = 1 => range(1, 5),
+
+        /// Whether it is kept in memory only, and lost when its servers stop.
+        in_memory: bool = false,
+
+        /// How large it may become. Beyond it users' changes are refused.
+        max_bytes: Option<u64> = None
+            => range(64 * 1024, i64::MAX as u64).unset("as large as the account allows").example("1073741824"),
+
+        /// Whether the gate makes it where there is none. If not, it must be there.
+        create: bool = true,
+
+        /// How long one operation may take, within `gate.store_timeout`.
+        timeout: Time = Time::secs(4) => range(SHORTEST, 60_000),
     }
 }
 

@@ -161,6 +161,14 @@ fn keys_fit_together() {
             "[store]\n[store.redis]\nservers = \"redis://a\"\n".to_owned(),
             "2: store.redis: only kind = \"redis\" uses it",
         ),
+        (
+            "[store]\nkind = \"nats\"\n[store.nats]\nreplicas = 2\n".to_owned(),
+            "4: store.nats.replicas: found 2, expected 1, 3 or 5",
+        ),
+        (
+            "[store.nats]\nreplicas = 3\n".to_owned(),
+            "1: store.nats: only kind = \"nats\" uses it",
+        ),
         (format!("{REDIS}user = \"u\"\npassword = \"p\"\n"), ""),
         (
             format!("{REDIS}user = \"u\"\n"),

@@ -52,6 +52,12 @@ store.redis.tls | true | found true or false, expected a table: [tls]
 store.redis.tls.ca | 1 | found 1, expected a path
 store.redis.tls.cert | [] | found a list, expected a path
 store.redis.tls.key | "" | found "", expected a path
+store.nats | true | found true or false, expected a table: [nats]
+store.nats.replicas | 6 | found 6, expected a whole number from 1 to 5
+store.nats.in_memory | "no" | found "no", expected true or false
+store.nats.max_bytes | "1G" | found "1G", expected a whole number of at least 65536
+store.nats.create | 1 | found 1, expected true or false
+store.nats.timeout | "2m" | found "2m", expected a time from 100ms to 1m
 nats | "nats://127.0.0.1:4222" | found text, expected a table: [nats]
 nats.servers | "127.0.0.1:4222" | found "127.0.0.1:4222", expected a server such as "nats://127.0.0.1:4222"
 nats.servers | ["nats://a:4222", "http://b"] | found "http://b", expected a server
