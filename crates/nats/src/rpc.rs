@@ -293,7 +293,7 @@ impl Server {
         to: ReplyTo,
         permit: Option<OwnedSemaphorePermit>,
     ) {
-        // Once, however much this task has done in its turn: it may have to take its place.
+        // However much this task has done in its turn: what is done is answered in its order.
         if let Some(parts) = task::unconstrained(&mut done).now_or_never() {
             return self.replies.send_parts(to, parts).await;
         }
