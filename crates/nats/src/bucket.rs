@@ -5,11 +5,15 @@
 //! has been; here every read is the leader's.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL};
-use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::Error as JetStreamError;
+use async_nats::jetstream::context::{
+    ContextBuilder, GetStreamErrorKind, PublishError, PublishErrorKind,
+};
 use async_nats::jetstream::kv;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
@@ -242,6 +246,8 @@ impl Bucket {
             Ok(ack) => Ok(ack.sequence),
             Err(error) => Err(match error.kind() {
                 PublishErrorKind::WrongLastSequence => NotWritten::Changed,
+                // In a cluster, while another change is on its way.
+                PublishErrorKind::Other if is_behind_another(&error) => NotWritten::Changed,
                 PublishErrorKind::StreamNotFound
                 | PublishErrorKind::MaxAckPending
                 | PublishErrorKind::MaxPayloadExceeded => NotWritten::Refused(error.to_string()),
@@ -267,6 +273,13 @@ impl Bucket {
         let watch = watch.map_err(|_| not_read("no answer".into()))?;
         watch.map_err(not_read)
     }
+}
+
+fn is_behind_another(error: &PublishError) -> bool {
+    let code = error
+        .source()
+        .and_then(|e| e.downcast_ref::<JetStreamError>());
+    code.is_some_and(|e| e.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
 }
 
 impl BucketOptions<'_> {

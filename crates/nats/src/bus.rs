@@ -10,8 +10,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use tidegate::bus::{
     Bus, BusError, BusStats, Call, Endpoint, Event, EventTarget, GateEndpoint, GateError, GateInfo,
-    GateReply, GateRequest, InstanceInfo, LocalBus, Policy, Registration, Responder, SessionOp,
-    SessionReply,
+    GateReply, GateRequest, InstanceInfo, KeptLogins, LocalBus, Policy, Registration, Responder,
+    SessionOp, SessionReply,
 };
 use tidegate_protocol::{GateId, InstanceId, SessionId, Snapshot};
 use tokio::task;
@@ -22,6 +22,7 @@ use crate::discover::Discovery;
 use crate::header::Malformed;
 use crate::instance;
 use crate::link::{ConnectError, Link};
+use crate::members::Members;
 use crate::mux::Lane;
 use crate::options::{NatsOptions, OptionsError, read_auth};
 use crate::subject::Prefix;
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) asks: Asks,
     pub(crate) counters: Arc<Counters>,
     pub(crate) discovery: Discovery,
+    pub(crate) members: Members,
     lines: LogLimit,
 }
 
@@ -85,6 +87,7 @@ impl Nats {
             asks: Asks::new(options.prefix.clone(), options.ask_timeout),
             counters,
             discovery: Discovery::new(),
+            members: Members::default(),
             lines: LogLimit::new(1),
             options,
         }))))
@@ -236,6 +239,10 @@ impl Bus for Nats {
 
     fn every_gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
         self.0.every_gate(request)
+    }
+
+    fn users(&self, gate: &GateId) -> Option<Arc<dyn KeptLogins>> {
+        self.0.members.users(gate)
     }
 
     fn attach_shard(

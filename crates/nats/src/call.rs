@@ -7,7 +7,7 @@ use async_nats::{Message, Subject};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
 use tidegate::bus::{Bus as _, Call, CallError, CallResult, Responder};
-use tidegate_protocol::{ErrorCode, InstanceId, InvalidName};
+use tidegate_protocol::{ErrorCode, InstanceId, InvalidName, Snapshot};
 
 use crate::bus::Inner;
 use crate::header::Headers;
@@ -15,6 +15,10 @@ use crate::mux::{AskError, Waiting};
 use crate::subject::{Class, Prefix};
 use crate::wire;
 
+/// Sessions that a lane remembers as they are sent.
+const ENCODED: usize = 1_024;
+/// Longest of them that it remembers.
+const MAX_ENCODED: usize = 1_024;
 /// Most targets that a lane remembers: clients can name any.
 const TARGETS: usize = 4_096;
 
@@ -30,14 +34,15 @@ impl Inner {
             // Not of the grammar: nobody can listen there.
             Err(_) => return responder.answer(Err(ErrorCode::NOT_FOUND.into())),
         };
-        let session = call
-            .session
-            .as_deref()
-            .map(|s| (s.encode_ascii(), s.trace_id));
-        let session = session
-            .as_ref()
-            .map(|(json, trace)| (json.as_str(), *trace));
-        let headers = wire::call::head(session, call.span_id, call.wants_answer);
+        let head = |session: Option<(&str, u128)>| {
+            wire::call::head(session, call.span_id, call.wants_answer)
+        };
+        let headers = match &call.session {
+            Some(session) => lane
+                .encoded
+                .with(session, |json| head(Some((json, session.trace_id)))),
+            None => head(None),
+        };
         lane.send(
             target.subject.clone(),
             (!headers.is_empty()).then_some(headers),
@@ -186,5 +191,33 @@ impl Targets {
             ))
         });
         Ok(target)
+    }
+}
+
+/// Sessions as they are sent, of those that called lately.
+pub(crate) struct Encoded(Mutex<Vec<Option<(Weak<Snapshot>, Box<str>)>>>);
+
+impl Default for Encoded {
+    fn default() -> Self {
+        Self(Mutex::new(vec![None; ENCODED]))
+    }
+}
+
+impl Encoded {
+    fn with<T>(&self, session: &Arc<Snapshot>, f: impl FnOnce(&str) -> T) -> T {
+        // The id is random.
+        let place = session.id.0 as usize % ENCODED;
+        let mut places = self.0.lock();
+        if let Some((known, json)) = &places[place]
+            && known.as_ptr() == Arc::as_ptr(session)
+        {
+            return f(json);
+        }
+        let json = session.encode_ascii();
+        let result = f(&json);
+        if json.len() <= MAX_ENCODED {
+            places[place] = Some((Arc::downgrade(session), json.into()));
+        }
+        result
     }
 }

@@ -5,7 +5,6 @@
 //! sessions of them, by the records; where these cannot be read all gates are asked, which
 //! is as true and costs more.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use futures_util::future::{BoxFuture, join, join_all};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tidegate::bus::{Bus as _, GateError, GateReply, GateRequest, SessionOp, SessionReply};
 use tidegate_protocol::{GateId, TooLarge, UserId};
+use tokio::time::timeout;
 
 use crate::bus::Inner;
 use crate::header::Headers;
@@ -45,7 +45,11 @@ impl Inner {
         if near.is_empty() {
             return async move { bus.any_gate(request).await }.boxed();
         }
-        let here = self.near.every_gate(request.clone());
+        let here = timeout(
+            self.options.ask_timeout,
+            self.near.every_gate(request.clone()),
+        );
+        let here = here.map(|reply| reply.unwrap_or(Err(GateError::OutcomeUnknown)));
         let there = async move {
             let others = bus.others(request, &near).await?;
             let asked = others.into_iter().map(|question| bus.ask_gate(question));
@@ -95,7 +99,7 @@ impl Inner {
         };
         let by_record = match users.is_empty() {
             true => None,
-            false => self.gates_of(users).await,
+            false => self.members.gates_of(users).await,
         };
         if let Some(gates) = by_record {
             let gates = gates.into_iter().filter(|(gate, _)| !near.contains(gate));
@@ -119,7 +123,7 @@ impl Inner {
             });
             return Ok(questions.collect());
         }
-        let gates = self.live_gates().await?;
+        let gates = self.live_gate_ids().await?;
         let gates = gates.into_iter().filter(|gate| !near.contains(gate));
         let questions = gates.map(|gate| Question {
             gate,
@@ -131,9 +135,9 @@ impl Inner {
 
     /// Where a user's sessions are.
     pub(crate) async fn locate(self: &Arc<Self>, user: UserId) -> Result<Vec<Located>, GateError> {
-        let gates = match self.gates_of(std::slice::from_ref(&user)).await {
+        let gates = match self.members.gates_of(std::slice::from_ref(&user)).await {
             Some(gates) => gates.into_keys().collect(),
-            None => self.live_gates().await?,
+            None => self.live_gate_ids().await?,
         };
         let asked = gates
             .into_iter()
@@ -188,18 +192,10 @@ impl Inner {
             .collect())
     }
 
-    /// The gates that live, those of this process too.
-    async fn live_gates(&self) -> Result<Vec<GateId>, GateError> {
-        let gates = self.ping_gates().await;
+    async fn live_gate_ids(&self) -> Result<Vec<GateId>, GateError> {
+        let gates = self.live_gates().await;
         let gates = gates.map_err(|_| GateError::Unavailable)?;
         Ok(gates.into_iter().map(|live| live.gate).collect())
-    }
-
-    /// The gates that have sessions of these users, and for each the users, by their places in
-    /// the list; none where that is not known.
-    async fn gates_of(&self, users: &[UserId]) -> Option<BTreeMap<GateId, Vec<usize>>> {
-        let _ = users;
-        None
     }
 
     /// Asks one gate, in as many messages as it takes.

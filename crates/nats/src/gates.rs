@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::Message;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use tidegate::bus::{
     Bus as _, BusError, GateEndpoint, GateError, GateInfo, Registration, SessionOp, SessionReply,
 };
@@ -15,15 +16,15 @@ use tokio::time;
 use crate::bus::Inner;
 use crate::counters::Counters;
 use crate::link::Link;
+use crate::members::OverBus;
+use crate::membership::Membership;
 use crate::mux::AskError;
 use crate::options::NatsOptions;
-use crate::rpc::{self, Served};
+use crate::rpc::{self, Served, Serving};
 use crate::subject::GateVerb;
 use crate::wire::gate::{Asked, LiveGate, encode_list, encode_result};
 use crate::wire::{self, Envelope, read_json};
 
-/// For a gate that has the same id to say so.
-const CLAIM: Duration = Duration::from_secs(1);
 /// Gates that have not answered after a silence this long, do not.
 const SILENCE: Duration = Duration::from_millis(300);
 /// For all gates to answer.
@@ -38,10 +39,12 @@ impl Inner {
         gate: GateInfo,
         endpoint: Arc<dyn GateEndpoint>,
     ) -> Result<Registration, BusError> {
-        self.claim(&gate.id).await?;
+        let client = self.home.link.client();
+        let reach = Arc::new(OverBus(Arc::downgrade(&self)));
+        let member = Membership::begin(&client, &self.options, gate.clone(), reach).await?;
         let live = LiveGate {
             gate: gate.id.clone(),
-            incarnation: rand::random(),
+            incarnation: member.incarnation(),
             version: gate.version.clone(),
             metadata: gate.metadata.clone(),
         };
@@ -72,20 +75,26 @@ impl Inner {
             },
         )
         .await?;
+        member.confirm().await?;
+        self.be_known(&member).await;
+        let member = Arc::new(member);
+        self.members.add(member.clone());
+        let serving = Arc::new(Mutex::new(Some(serving)));
+        let lost = tokio::spawn(end_when_superseded(member.clone(), serving.clone()));
+        let bus = Arc::downgrade(&self);
         Ok(Registration::with_async_end(move || async move {
-            serving.end().await;
+            lost.abort();
+            // The others ask it no more; what had come is served.
+            member.end().await;
+            if let Some(bus) = bus.upgrade() {
+                bus.members.remove(&member);
+            }
+            let serving = serving.lock().take();
+            if let Some(serving) = serving {
+                serving.end().await;
+            }
             near.end().await;
         }))
-    }
-
-    /// Refused where a live gate answers to this id.
-    async fn claim(&self, id: &GateId) -> Result<(), BusError> {
-        let ping = self.prefix.node(id, GateVerb::Ping);
-        match self.home.ask(ping, None, Default::default(), CLAIM).await {
-            Ok(_) => Err(BusError::Taken(format!("gate {id}"))),
-            Err(AskError::NoResponders | AskError::OutcomeUnknown) => Ok(()),
-            Err(error) => Err(BusError::Unavailable(error.to_string())),
-        }
     }
 
     /// The live gates: of all gates that can be reached, those that answer.
@@ -94,7 +103,7 @@ impl Inner {
         // Services may not ask the gates themselves.
         let others = match gates.is_empty() {
             true => self.ask_for_gates().await?,
-            false => self.ping_gates().await?,
+            false => self.live_gates().await?,
         };
         for other in others.into_iter().map(GateInfo::from) {
             if !gates.iter().any(|gate| gate.id == other.id) {
@@ -132,7 +141,16 @@ impl Inner {
         Ok(gates)
     }
 
-    pub(crate) async fn ping_gates(&self) -> Result<Vec<LiveGate>, BusError> {
+    /// The gates that live, those of this process too: by their leases, where a gate of this
+    /// process knows them.
+    pub(crate) async fn live_gates(&self) -> Result<Vec<LiveGate>, BusError> {
+        match self.members.live_gates() {
+            Some(gates) => Ok(gates),
+            None => self.ping_gates().await,
+        }
+    }
+
+    async fn ping_gates(&self) -> Result<Vec<LiveGate>, BusError> {
         let ping = self.prefix.gates(GateVerb::Ping);
         let mut replies = self.home.gather(ping, None, Default::default(), ROUND);
         let mut gates = Vec::new();
@@ -165,7 +183,7 @@ impl Inner {
         async move {
             match asked {
                 Asked::Request(request) => encode_result(&self.every_gate(request).await),
-                Asked::Gates => match self.ping_gates().await {
+                Asked::Gates => match self.live_gates().await {
                     Ok(gates) => encode_list(&gates),
                     Err(_) => vec![unavailable()],
                 },
@@ -177,6 +195,17 @@ impl Inner {
             }
         }
         .boxed()
+    }
+}
+
+/// Another gate has the id: what is meant for it must not reach this one.
+async fn end_when_superseded(member: Arc<Membership>, serving: Arc<Mutex<Option<Serving>>>) {
+    let mut standing = member.users().standing();
+    if standing.wait_for(|s| s.superseded).await.is_ok() {
+        let serving = serving.lock().take();
+        if let Some(serving) = serving {
+            serving.end().await;
+        }
     }
 }
 

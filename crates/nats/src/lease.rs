@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::kv::Operation;
@@ -22,11 +23,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::bucket::{Bucket, Found, NotRead, NotWritten};
 use crate::record::Incarnation;
 use crate::view::{Gone, Life, View};
+use crate::wire::gate::LiveGate;
 
 /// How often it is looked which gates have died.
 const LOOK: Duration = Duration::from_millis(250);
 /// Between two attempts at something that failed.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How often a gate that starts looks whether it sees itself.
+const SEE: Duration = Duration::from_millis(5);
 /// Attempts at a claim of which it is not known what came.
 const CLAIMS: usize = 4;
 /// Longest value.
@@ -52,6 +56,8 @@ pub(crate) struct Lease {
     lease: Duration,
     state: Mutex<State>,
     view: Mutex<View>,
+    /// The watch has shown all that was there.
+    caught_up: AtomicBool,
     standing: watch::Sender<GateStanding>,
 }
 
@@ -115,13 +121,12 @@ impl Lease {
                     }
                 }
             };
-            let mut view = View::new(lease, (gate.id.clone(), incarnation), sent);
+            let view = View::new(lease, (gate.id.clone(), incarnation), sent);
             let had_it = before.incarnation().map(|incarnation| Gone {
                 gate: gate.id.clone(),
                 incarnation,
                 revision: before.revision,
             });
-            view.renewed(gate.clone(), incarnation, revision, sent);
             let lease = Self {
                 bucket,
                 gate: gate.id,
@@ -133,6 +138,7 @@ impl Lease {
                     renewed: sent,
                 }),
                 view: Mutex::new(view),
+                caught_up: AtomicBool::new(false),
                 standing: watch::Sender::default(),
             };
             return Ok((Arc::new(lease), had_it));
@@ -180,8 +186,23 @@ impl Lease {
     }
 
     /// The gates that live.
-    pub(crate) fn live_gates(&self) -> Vec<GateInfo> {
-        self.view.lock().gates().cloned().collect()
+    pub(crate) fn live_gates(&self) -> Vec<LiveGate> {
+        let view = self.view.lock();
+        let live = view.gates().map(|(gate, incarnation)| LiveGate {
+            gate: gate.id.clone(),
+            incarnation: incarnation.0,
+            version: gate.version.clone(),
+            metadata: gate.metadata.clone(),
+        });
+        live.collect()
+    }
+
+    /// Waits until the watch has shown the gate itself, and all that was there.
+    pub(crate) async fn seen(&self) {
+        let is_there = |gates: Vec<LiveGate>| gates.iter().any(|live| live.gate == self.gate);
+        while !(self.caught_up.load(Ordering::Acquire) && is_there(self.live_gates())) {
+            sleep(SEE).await;
+        }
     }
 
     /// Whether this life of a gate lasts. Where it is not known, looks where leases are kept:
@@ -286,6 +307,9 @@ impl Lease {
                     change = changes.next() => match change {
                         Some(Ok(change)) => {
                             let gone = self.changed(&change);
+                            if change.delta == 0 {
+                                self.caught_up.store(true, Ordering::Release);
+                            }
                             if let Some(gone) = gone {
                                 let _ = died.send(gone).await;
                             }

@@ -18,6 +18,7 @@ mod lease;
 mod line;
 mod link;
 mod locate;
+mod members;
 mod membership;
 mod micro;
 mod mux;

@@ -164,6 +164,11 @@ impl Link {
         self.0.live.is_up()
     }
 
+    /// Whether the server has others beside it.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.0.live.client().server_info().cluster.is_some()
+    }
+
     /// Which connection it is.
     pub(crate) fn epoch(&self) -> u64 {
         self.0.live.epoch()
@@ -190,20 +195,21 @@ impl Link {
         headers: Option<HeaderMap>,
         payload: Bytes,
     ) -> Result<(), NotSent> {
-        if !self.is_up() {
-            return Err(NotSent::Down);
-        }
-        let client = self.client();
-        let sent = client.publish_message(OutboundMessage {
+        let message = OutboundMessage {
             subject,
             reply,
             payload,
             headers,
-        });
+        };
         // A task that has done much in its turn would be told to wait though there is room.
-        match task::unconstrained(sent).now_or_never() {
-            Some(sent) => sent.map_err(|e| not_sent(e.kind())),
-            None => Err(NotSent::Full),
+        let sent = self
+            .0
+            .live
+            .if_up(|client| task::unconstrained(client.publish_message(message)).now_or_never());
+        match sent {
+            Some(Some(sent)) => sent.map_err(|e| not_sent(e.kind())),
+            Some(None) => Err(NotSent::Full),
+            None => Err(NotSent::Down),
         }
     }
 

@@ -19,9 +19,12 @@ use crate::locate;
 use crate::options::NatsOptions;
 use crate::record::MAX_RECORD;
 use crate::registrar::{Kept, Registrar};
+use crate::wire::gate::LiveGate;
 
 /// How long a gate that ends waits until its logins are out of the records.
 const WRITTEN: Duration = Duration::from_secs(2);
+/// How long a gate that starts waits until it sees all gates.
+const SEEN: Duration = Duration::from_secs(5);
 /// Gates that died and are not looked after yet.
 const DIED: usize = 64;
 
@@ -102,7 +105,18 @@ impl Membership {
     /// The gate can be reached: looks whether the id is its own still. Two that start at the
     /// same time could not find each other before.
     pub(crate) async fn confirm(&self) -> Result<(), BusError> {
-        self.lease.confirm().await
+        self.lease.confirm().await?;
+        // Then it has seen the others too: they stand before it.
+        let _ = timeout(SEEN, self.lease.seen()).await;
+        Ok(())
+    }
+
+    pub(crate) fn gate(&self) -> &GateId {
+        self.lease.gate()
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.lease.incarnation().0
     }
 
     /// Where the gate's logins are kept.
@@ -111,7 +125,7 @@ impl Membership {
     }
 
     /// The gates that live, this one too.
-    pub(crate) fn live_gates(&self) -> Vec<GateInfo> {
+    pub(crate) fn live_gates(&self) -> Vec<LiveGate> {
         self.lease.live_gates()
     }
 

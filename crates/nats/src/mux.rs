@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinHandle};
 use tokio::time;
 
-use crate::call::{Asked, Targets};
+use crate::call::{Asked, Encoded, Targets};
 use crate::counters::Counters;
 use crate::events::{self, Echo, Outbox, Told};
 use crate::link::{Link, LinkState, NotSent, Subscription};
@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     pub(crate) link: Link,
     /// The subjects of calls made over it.
     pub(crate) targets: Targets,
+    /// The sessions that make them.
+    pub(crate) encoded: Encoded,
     /// Events that wait to be sent over it.
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) counters: Arc<Counters>,
@@ -172,6 +174,7 @@ impl Lane {
                 task::spawn(events::flush(lane.clone(), outbox.clone(), link.changes())),
             ],
             targets: Targets::default(),
+            encoded: Encoded::default(),
             outbox,
             counters,
             link,

@@ -64,7 +64,7 @@ pub struct NatsOptions {
     pub outbound: usize,
     /// Most messages that wait to be read, for each subscription.
     pub inbound: usize,
-    /// Most events that are kept while NATS cannot be reached.
+    /// Most events that one lane keeps while NATS cannot be reached.
     pub events: usize,
 }
 

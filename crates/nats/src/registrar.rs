@@ -49,8 +49,8 @@ pub(crate) struct Registrar {
 enum Failed {
     /// Nothing of it was done.
     With(GateError),
-    /// It may have been done, or may yet be.
-    Perhaps,
+    /// It may have been done, or may yet be: it is to be undone.
+    Perhaps(GateError),
 }
 
 impl Registrar {
@@ -152,14 +152,14 @@ impl Registrar {
         let entered = tokio::select! {
             entered = self.enter_now(&user, entry, &judge) => entered,
             // Nobody waits for it any more.
-            () = answer.closed() => Err(Failed::Perhaps),
+            () = answer.closed() => Err(Failed::Perhaps(GateError::Unavailable)),
         };
         match entered {
             // Who does not listen any more takes it out, behind this.
             Ok(replaced) => _ = answer.send(Ok(replaced)),
             Err(Failed::With(error)) => _ = answer.send(Err(error)),
-            Err(Failed::Perhaps) => {
-                let _ = answer.send(Err(GateError::Unavailable));
+            Err(Failed::Perhaps(error)) => {
+                let _ = answer.send(Err(error));
                 self.take_out(&user, &[session], true).await;
             }
         }
@@ -177,7 +177,7 @@ impl Registrar {
         let mut in_doubt = false;
         let mut pause = Pause::new();
         let give_up = |in_doubt, error| match in_doubt {
-            true => Failed::Perhaps,
+            true => Failed::Perhaps(error),
             false => Failed::With(error),
         };
         loop {

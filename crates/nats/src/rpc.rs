@@ -256,14 +256,15 @@ impl Server {
                 let done = done.map(|result| gate::encode_result(&result));
                 self.finish(done.boxed(), to, Some(permit)).await;
             }
-            Ok((asked, true)) => {
+            // A gate that starts asks each whether it is known there.
+            Ok((asked @ Asked::Gates, _) | (asked, true)) => {
                 let Some(permit) = self.permits(1) else {
                     return self.overloaded(to).await;
                 };
                 let done = (self.served.any)(asked);
                 self.finish(done, to, Some(permit)).await;
             }
-            Ok((Asked::Gates | Asked::Locate(_), false)) => {
+            Ok((Asked::Locate(_), false)) => {
                 let wrong = Malformed::new("subject", "asks one gate for what any of them knows");
                 self.refuse(to, &subject, &wrong).await;
             }

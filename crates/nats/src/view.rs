@@ -173,8 +173,9 @@ impl View {
     }
 
     /// The gates that live.
-    pub(crate) fn gates(&self) -> impl Iterator<Item = &GateInfo> {
-        self.gates.values().map(|seen| &seen.info)
+    pub(crate) fn gates(&self) -> impl Iterator<Item = (&GateInfo, Incarnation)> {
+        let gates = self.gates.values();
+        gates.map(|seen| (&seen.info, seen.incarnation))
     }
 }
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, join, pending, ready};
+use futures_util::future::{BoxFuture, join, join_all, pending, ready};
 use tidegate::bus::{
-    Bus, GateEndpoint, GateError, GateInfo, GateReply, GateRequest, Registration, Sent, SessionOp,
-    SessionReply,
+    Bus, GateEndpoint, GateError, GateInfo, GateReply, GateRequest, JudgeLogins, Registration,
+    Sent, SessionOp, SessionReply,
 };
 use tidegate::{Delivery, Gate, GroupName, RunningGate, SessionId, Settings, Snapshot, UserId};
 use tidegate_nats::{Nats, NatsOptions};
@@ -257,6 +257,14 @@ async fn long_lists_come_whole() {
             _ => None,
         };
         gates.push(fake(&bus, id, replies).await);
+        let kept = bus.users(&id.try_into().unwrap()).unwrap();
+        let judge: JudgeLogins = Arc::new(|_| ready(Ok(Vec::new())).boxed());
+        let of_it = (0..2500).filter(|number| number % 4 == i as u64);
+        let entered =
+            of_it.map(|n| kept.enter(UserId::from(n), SessionId(n.into()), None, judge.clone()));
+        for entered in join_all(entered).await {
+            entered.unwrap();
+        }
         askers.push(bus);
     }
     askers.push(bus(&server, "service", PATIENCE).await);

@@ -1,7 +1,7 @@
 //! A URL, taken apart and checked, and a stream to where it points.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
@@ -186,7 +186,7 @@ async fn connector(files: &TlsFiles) -> Result<TlsConnector, ConnectError> {
 }
 
 /// The certificates in a PEM file: one at least.
-async fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
+async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
     let pem = read(path).await?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match all {
@@ -195,17 +195,17 @@ async fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Co
     }
 }
 
-fn not_one(path: &PathBuf, what: &'static str) -> ConnectError {
-    let path = path.clone();
+fn not_one(path: &Path, what: &'static str) -> ConnectError {
+    let path = path.to_owned();
     ConnectError::NotOne { path, what }
 }
 
-async fn read(path: &PathBuf) -> Result<Vec<u8>, ConnectError> {
-    let reading = path.clone();
+async fn read(path: &Path) -> Result<Vec<u8>, ConnectError> {
+    let reading = path.to_owned();
     let read = tokio::task::spawn_blocking(move || std::fs::read(reading)).await;
     read.unwrap_or_else(|error| Err(io::Error::other(error)))
         .map_err(|source| ConnectError::File {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         })
 }

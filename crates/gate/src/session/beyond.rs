@@ -193,10 +193,14 @@ impl LocalSession {
         if entering != Some(true) && self.user().as_ref() != Some(user) {
             return Connected::Gone;
         }
-        match way {
-            GiveWay::No => {}
-            GiveWay::IfDormant => _ = self.close_dormant(CloseReason::Replaced),
-            GiveWay::Yes => _ = self.close(CloseReason::Replaced),
+        let closed = match way {
+            GiveWay::No => false,
+            GiveWay::IfDormant => self.close_dormant(CloseReason::Replaced),
+            GiveWay::Yes => self.close(CloseReason::Replaced),
+        };
+        if closed {
+            // At once: nobody finds both bound.
+            self.core().gate.users.hide(user, self);
         }
         self.connected()
     }

@@ -111,6 +111,11 @@ impl Users {
         }
     }
 
+    /// The user does not have the session any more, though it has not ended.
+    pub(crate) fn hide(&self, user: &UserId, session: &LocalSession) {
+        self.all.remove(user, session);
+    }
+
     /// Users who have places.
     #[cfg(test)]
     pub(crate) fn accounts(&self) -> usize {

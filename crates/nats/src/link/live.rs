@@ -62,6 +62,12 @@ impl Live {
         self.now.load().client.clone()
     }
 
+    /// Does something with the client, if NATS can be reached.
+    pub(super) fn if_up<T>(&self, f: impl FnOnce(&Client) -> T) -> Option<T> {
+        let now = self.now.load();
+        now.is_up().then(|| f(&now.client))
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.now.load().is_up()
     }

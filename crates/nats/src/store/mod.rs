@@ -44,6 +44,19 @@ const PAUSES: [u64; 2] = [5, 200];
 /// A [`Store`] in a bucket of JetStream, NATS server 2.11 or later.
 ///
 /// It has a connection of its own, and the bucket `<prefix>-settings`.
+///
+/// ```no_run
+/// use tidegate::Gate;
+/// use tidegate_nats::{KvStore, KvStoreError, KvStoreOptions, NatsOptions};
+///
+/// # async fn run() -> Result<(), KvStoreError> {
+/// let nats = NatsOptions::new(["nats://10.0.0.1:4222", "nats://10.0.0.2:4222"]);
+/// let mut options = KvStoreOptions::default();
+/// options.replicas = 3;
+/// let gate = Gate::builder().store(KvStore::connect(&nats, options).await?);
+/// # Ok(())
+/// # }
+/// ```
 pub struct KvStore {
     bucket: Bucket,
     revisions: Revisions,

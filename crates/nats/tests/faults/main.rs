@@ -6,5 +6,6 @@ mod account;
 mod away;
 mod clock;
 mod killed;
+mod partition;
 mod roles;
 mod stage;

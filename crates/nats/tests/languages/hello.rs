@@ -53,9 +53,7 @@ impl Hello {
         Self::Process(Process::start("hello", command), dir)
     }
 
-    pub(crate) async fn rust(nats: &NatsServer) -> Self {
-        let mut options = NatsOptions::new([nats.url()]);
-        options.name = "hello".to_owned();
+    pub(crate) async fn rust(options: NatsOptions) -> Self {
         let bus = Nats::connect(options).await.unwrap();
         let log = Log::default();
         let (left, everybody) = (log.clone(), Clients::new(bus.clone()));

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod hello;
+mod permissions;
 mod suite;
 
 use hello::Hello;
+use suite::Net as _;
 use tidegate_test_servers::{NatsServer, workspace};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,7 +31,7 @@ async fn in_javascript() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_rust() {
     let nats = NatsServer::start().await;
-    suite::run(&nats, Hello::rust(&nats).await).await;
+    suite::run(&nats, Hello::rust(nats.options("hello")).await).await;
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -13,8 +14,9 @@ use tidegate_test_servers::{NatsServer, eventually};
 
 use crate::hello::Hello;
 
-pub(crate) async fn run(nats: &NatsServer, hello: Hello) {
-    let gates = [gate(nats, "g1").await, gate(nats, "g2").await];
+/// The suite on one NATS.
+pub(crate) async fn run(net: &impl Net, hello: Hello) {
+    let gates = [gate(net, "gate-1").await, gate(net, "gate-2").await];
     let tcp = format!("tcp://{}", gates[0].address(0).unwrap());
     let ws = format!("ws://{}/", gates[1].address(1).unwrap());
     let connect = async |url: &str| Client::builder(url).connect().await.unwrap();
@@ -53,14 +55,42 @@ pub(crate) async fn run(nats: &NatsServer, hello: Hello) {
         many_at_once(client).await;
     }
     to_everybody(&ada, &bob).await;
-    seen_by_tools(nats, &gates[0]).await;
+    seen_by_tools(net, &gates[0]).await;
     the_end(&hello, &ada, &bob).await;
+    for gate in &gates {
+        assert_eq!(gate.gate().bus_stats().forbidden, 0);
+    }
 }
 
-async fn gate(nats: &NatsServer, id: &str) -> RunningGate {
-    let mut options = NatsOptions::new([nats.url()]);
-    options.name = id.to_owned();
-    let bus = Nats::connect(options).await.unwrap();
+/// How to reach a NATS.
+pub(crate) trait Net {
+    /// As the gate or the service of this name.
+    fn options(&self, name: &str) -> NatsOptions;
+
+    /// Of a client that may do all.
+    fn admin(&self) -> ConnectOptions;
+
+    fn url(&self) -> String;
+}
+
+impl Net for NatsServer {
+    fn options(&self, name: &str) -> NatsOptions {
+        let mut options = NatsOptions::new([self.url()]);
+        options.name = name.to_owned();
+        options
+    }
+
+    fn admin(&self) -> ConnectOptions {
+        ConnectOptions::new()
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+}
+
+async fn gate(net: &impl Net, id: &str) -> RunningGate {
+    let bus = Nats::connect(net.options(id)).await.unwrap();
     Gate::builder()
         .id(id)
         .shards(1)
@@ -148,8 +178,8 @@ async fn to_everybody(ada: &Client, bob: &Client) {
 }
 
 /// By the services protocol of NATS, which `nats micro` uses, too.
-async fn seen_by_tools(nats: &NatsServer, gate: &RunningGate) {
-    let tool = async_nats::connect(nats.url()).await.unwrap();
+async fn seen_by_tools(net: &impl Net, gate: &RunningGate) {
+    let tool = net.admin().connect(net.url()).await.unwrap();
     let ask = async |verb: &str| {
         let reply = tool.request(format!("$SRV.{verb}.hello"), "".into()).await;
         json(&reply.unwrap().payload)

@@ -152,7 +152,6 @@ async fn each_field_is_checked_and_the_error_names_it() {
         format!("load.+{}", &id.to_string()[1..]),
         "load".to_owned(),
         "many.load.x".to_owned(),
-        "node.gates".to_owned(),
         "node.nothing".to_owned(),
         format!("load.{}", "x".repeat(3000)),
     ] {
