@@ -15,7 +15,7 @@ use tokio::time;
 
 use crate::bus::Inner;
 use crate::counters::Counters;
-use crate::link::Link;
+use crate::link::{ConnectError, Link};
 use crate::members::OverBus;
 use crate::membership::Membership;
 use crate::mux::AskError;
@@ -39,7 +39,12 @@ impl Inner {
         gate: GateInfo,
         endpoint: Arc<dyn GateEndpoint>,
     ) -> Result<Registration, BusError> {
-        let client = self.home.link.client();
+        let unreachable = |e: ConnectError| BusError::Unavailable(e.to_string());
+        // The records have a connection of their own. On others come replies of services, and
+        // a client that has died of one does not come back to who keeps it, as JetStream does.
+        let records = Link::connect(&self.options, self.counters.clone());
+        let records = records.await.map_err(unreachable)?;
+        let client = records.client();
         let reach = Arc::new(OverBus(Arc::downgrade(&self)));
         let member = Membership::begin(&client, &self.options, gate.clone(), reach).await?;
         let live = LiveGate {
@@ -54,9 +59,8 @@ impl Inner {
             outbound: self.options.outbound.max(REPLIES),
             ..self.options.clone()
         };
-        let link = Link::connect(&options, connection.clone())
-            .await
-            .map_err(|e| BusError::Unavailable(e.to_string()))?;
+        let link = Link::connect(&options, connection.clone()).await;
+        let link = link.map_err(unreachable)?;
         let bus = Arc::downgrade(&self);
         let serving = rpc::serve(
             link,
@@ -94,6 +98,7 @@ impl Inner {
                 serving.end().await;
             }
             near.end().await;
+            drop(records);
         }))
     }
 
