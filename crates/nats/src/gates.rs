@@ -40,13 +40,13 @@ impl Inner {
         endpoint: Arc<dyn GateEndpoint>,
     ) -> Result<Registration, BusError> {
         let unreachable = |e: ConnectError| BusError::Unavailable(e.to_string());
-        // The records have a connection of their own. On others come replies of services, and
-        // a client that has died of one does not come back to who keeps it, as JetStream does.
-        let records = Link::connect(&self.options, self.counters.clone());
-        let records = records.await.map_err(unreachable)?;
-        let client = records.client();
+        // A connection to which nobody but JetStream has reason to send: whatever others make
+        // of the rest, the gate renews its lease and reads the records.
+        let own = Link::connect(&self.options, self.counters.clone()).await;
+        let own = own.map_err(unreachable)?;
+        let client = Arc::new(move || (own.epoch(), own.client()));
         let reach = Arc::new(OverBus(Arc::downgrade(&self)));
-        let member = Membership::begin(&client, &self.options, gate.clone(), reach).await?;
+        let member = Membership::begin(client, &self.options, gate.clone(), reach).await?;
         let live = LiveGate {
             gate: gate.id.clone(),
             incarnation: member.incarnation(),
@@ -98,7 +98,6 @@ impl Inner {
                 serving.end().await;
             }
             near.end().await;
-            drop(records);
         }))
     }
 
