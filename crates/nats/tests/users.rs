@@ -308,7 +308,7 @@ async fn without_jetstream_or_the_permission_to_use_it_a_gate_says_so() {
     assert!(error.contains("JetStream"), "{error}");
 
     let users = permissions_of_a_gate();
-    let mut server = NatsServer::options().config(&users).start().await;
+    let server = NatsServer::options().config(&users).start().await;
     let given = options(&server, 10);
     let as_user = |user: &str| {
         let mut options = given.clone();
