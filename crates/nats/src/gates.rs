@@ -39,9 +39,14 @@ impl Inner {
         gate: GateInfo,
         endpoint: Arc<dyn GateEndpoint>,
     ) -> Result<Registration, BusError> {
-        let client = self.home.link.client();
+        // A connection to which nobody but JetStream has reason to send: whatever others make
+        // of the rest, the gate renews its lease and reads the records.
+        let own = Link::connect(&self.options, self.counters.clone())
+            .await
+            .map_err(|e| BusError::Unavailable(e.to_string()))?;
+        let client = Arc::new(move || (own.epoch(), own.client()));
         let reach = Arc::new(OverBus(Arc::downgrade(&self)));
-        let member = Membership::begin(&client, &self.options, gate.clone(), reach).await?;
+        let member = Membership::begin(client, &self.options, gate.clone(), reach).await?;
         let live = LiveGate {
             gate: gate.id.clone(),
             incarnation: member.incarnation(),

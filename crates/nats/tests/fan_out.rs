@@ -305,3 +305,43 @@ async fn without_a_gate_there_is_nobody_to_ask() {
     let done = within("a reply", gate.every_gate(broadcast("x"))).await;
     assert_eq!(done, sent(1, 0));
 }
+
+/// A message with a carriage return in a header: the client's task ends at one.
+async fn poison(server: &NatsServer, subject: &str) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let socket = tokio::net::TcpStream::connect(server.address()).await;
+    let mut socket = socket.unwrap();
+    let headers = "NATS/1.0\r\nX: a\rb\r\n\r\n";
+    let len = headers.len();
+    let connect = r#"CONNECT {"verbose":false,"headers":true}"#;
+    let said = format!("{connect}\r\nHPUB {subject} {len} {len}\r\n{headers}\r\nPING\r\n");
+    socket.write_all(said.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"PONG\r\n") {
+        assert!(socket.read_buf(&mut answer).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn what_others_may_send_does_not_cut_a_gate_off_from_the_records() {
+    let server = NatsServer::start().await;
+    let bus = bus(&server, "g1", PATIENCE).await;
+    let gate = Gate::builder().id("g1").shards(0).bus(bus.clone());
+    // Its service answers whoever asks `$SRV`.
+    let gate = gate.service(harness::echo("echo")).start().await.unwrap();
+    let before = bus.stats().disconnects;
+    poison(&server, "$SRV.PING").await;
+    harness::until("the connection was lost", || {
+        bus.stats().disconnects > before
+    })
+    .await;
+    let (_client, session) = join_gate(&gate).await;
+    let service = harness::as_service(&gate, &session);
+    let ada = UserId::new("ada").unwrap();
+    within("the user is bound", async {
+        while service.bind(ada.clone()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
