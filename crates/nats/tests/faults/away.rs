@@ -41,6 +41,7 @@ async fn away(how: How, time: Duration) {
         ids
     };
     let before = sessions();
+    println!("{how:?}: the session that ends meanwhile is {leaver_session}");
 
     let pause = Duration::from_millis(5);
     let far = Load::start(clients, "work/do", pause);
