@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -21,6 +22,7 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{Context, ErrorCode};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use thiserror::Error;
 use tidegate::bus::BusError;
 
@@ -50,11 +52,14 @@ pub(crate) struct BucketOptions<'a> {
     pub(crate) replicas: usize,
 }
 
+/// The client, and which one it is: one that died is replaced.
+pub(crate) type CurrentClient = Arc<dyn Fn() -> (u64, Client) + Send + Sync>;
+
 /// See the module.
 pub(crate) struct Bucket {
-    context: Context,
+    client: CurrentClient,
+    now: Mutex<Option<(u64, Context, Stream<()>)>>,
     name: String,
-    stream: Stream<()>,
     config: Config,
 }
 
@@ -92,30 +97,42 @@ pub(crate) enum NotWritten {
 impl Bucket {
     /// Opens the bucket; makes it if it is not there and that is permitted.
     pub(crate) async fn open(
-        client: &Client,
+        client: CurrentClient,
         options: BucketOptions<'_>,
     ) -> Result<Self, BusError> {
-        let context = ContextBuilder::new()
-            .timeout(ANSWER)
-            .ack_timeout(ANSWER)
-            .max_ack_inflight(IN_FLIGHT)
-            .build(client.clone());
         let name = format!(
             "{}-{}",
             options.prefix.as_str().replace('.', "-"),
             options.name
         );
         let config = options.config(&name);
-        let stream = context.get_stream_no_info(&config.name).await;
-        let stream = stream.map_err(|e| BusError::Unavailable(e.to_string()))?;
         let bucket = Self {
-            context,
+            client,
+            now: Mutex::default(),
             name,
-            stream,
             config,
         };
         bucket.make_sure().await?;
         Ok(bucket)
+    }
+
+    /// JetStream, by the client that there is now.
+    async fn now(&self) -> Result<(Context, Stream<()>), String> {
+        let (epoch, client) = (self.client)();
+        if let Some((of, context, stream)) = &*self.now.lock()
+            && *of == epoch
+        {
+            return Ok((context.clone(), stream.clone()));
+        }
+        let context = ContextBuilder::new()
+            .timeout(ANSWER)
+            .ack_timeout(ANSWER)
+            .max_ack_inflight(IN_FLIGHT)
+            .build(client);
+        let stream = context.get_stream_no_info(&self.config.name).await;
+        let stream = stream.map_err(|e| e.to_string())?;
+        *self.now.lock() = Some((epoch, context.clone(), stream.clone()));
+        Ok((context, stream))
     }
 
     /// Looks whether the bucket is there and can be used; makes it if it is not there.
@@ -126,7 +143,8 @@ impl Bucket {
                 "the bucket {name} {what}: {why}; does the server have JetStream, and may this user reach it? (docs/nats.md, \"Permissions\")"
             ))
         };
-        match self.context.get_stream(&self.config.name).await {
+        let (context, _) = self.now().await.map_err(BusError::Unavailable)?;
+        match context.get_stream(&self.config.name).await {
             Ok(stream) => return self.fits(stream.cached_info()),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(e)
@@ -134,10 +152,10 @@ impl Bucket {
                 _ => return Err(unavailable("cannot be looked at", &error)),
             },
         }
-        match self.context.create_stream(self.config.clone()).await {
+        match context.create_stream(self.config.clone()).await {
             Ok(_) => Ok(()),
             // Another gate may have been faster, with options that differ in what may differ.
-            Err(error) => match self.context.get_stream(&self.config.name).await {
+            Err(error) => match context.get_stream(&self.config.name).await {
                 Ok(stream) => self.fits(stream.cached_info()),
                 Err(_) => Err(unavailable("is not there and cannot be made", &error)),
             },
@@ -174,11 +192,12 @@ impl Bucket {
     /// What is there now.
     pub(crate) async fn get(&self, key: &str) -> Result<Found, NotRead> {
         let subject = self.subject(key);
-        let found = self.stream.get_last_raw_message_by_subject(&subject);
         let not_read = |why: String| NotRead {
             bucket: self.name.clone(),
             why,
         };
+        let (_, stream) = self.now().await.map_err(not_read)?;
+        let found = stream.get_last_raw_message_by_subject(&subject);
         // The client waits for ever for room to send while there is no connection.
         let found = tokio::time::timeout(2 * ANSWER, found).await;
         match found.map_err(|_| not_read("no answer".into()))? {
@@ -231,13 +250,11 @@ impl Bucket {
         message: PublishMessage,
         expected: u64,
     ) -> Result<u64, NotWritten> {
+        let (context, _) = self.now().await.map_err(NotWritten::Refused)?;
         let expected = expected.to_string();
         let message = message.header(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.as_str());
         let sent = async {
-            let sent = self
-                .context
-                .send_publish(self.subject(key), message)
-                .await?;
+            let sent = context.send_publish(self.subject(key), message).await?;
             sent.await
         };
         let unknown = |why: String| NotWritten::Unknown(why);
@@ -264,7 +281,8 @@ impl Bucket {
             why,
         };
         let watch = async {
-            let store = self.context.get_key_value(&self.name).await;
+            let (context, _) = self.now().await?;
+            let store = context.get_key_value(&self.name).await;
             let store = store.map_err(|e| e.to_string())?;
             let watch = store.watch_with_history(keys).await;
             watch.map_err(|e| e.to_string())

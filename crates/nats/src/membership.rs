@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
 use futures_util::future::BoxFuture;
 use tidegate::bus::{BusError, GateError, GateGone, GateInfo, KeptLogins, SessionOp, SessionReply};
 use tidegate_protocol::{GateId, SessionId, UserId};
@@ -12,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::bucket::{Bucket, BucketOptions};
+use crate::bucket::{Bucket, BucketOptions, CurrentClient};
 use crate::gone;
 use crate::lease::{Lease, MAX_LEASE};
 use crate::locate;
@@ -56,7 +55,7 @@ impl Membership {
     /// Claims the gate's id, and begins to watch the others. The gate is to make itself
     /// reachable then, and to [`confirm`](Self::confirm).
     pub(crate) async fn begin(
-        client: &Client,
+        client: CurrentClient,
         options: &NatsOptions,
         gate: GateInfo,
         reach: Arc<dyn Reach>,
@@ -78,7 +77,7 @@ impl Membership {
             max_value: MAX_RECORD as i32,
             replicas,
         };
-        let gates = Bucket::open(client, gates).await?;
+        let gates = Bucket::open(client.clone(), gates).await?;
         let users = Arc::new(Bucket::open(client, users).await?);
         let id = gate.id.clone();
         let is_used = reach.is_used(&id);

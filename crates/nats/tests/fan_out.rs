@@ -42,7 +42,7 @@ fn broadcast(topic: &str) -> GateRequest {
 struct Three {
     gates: Vec<RunningGate>,
     askers: Vec<Arc<Nats>>,
-    _server: NatsServer,
+    server: NatsServer,
 }
 
 async fn three() -> Three {
@@ -58,7 +58,7 @@ async fn three() -> Three {
     Three {
         gates,
         askers,
-        _server: server,
+        server,
     }
 }
 
@@ -133,6 +133,29 @@ async fn groups_and_users_are_one_over_all_gates() {
         }
     }
     let service = three.askers.last().unwrap();
+    // As services in other languages ask it.
+    let plain = async_nats::connect(three.server.url()).await.unwrap();
+    let ask = async |what: &str, body: &str| {
+        let subject = format!("tidegate.any.{what}");
+        let asked = plain.request(subject, body.to_owned().into());
+        let reply = within("a reply", asked).await.unwrap();
+        serde_json::from_slice::<serde_json::Value>(&reply.payload).unwrap()
+    };
+    let count = ask("group-count", r#"{"group":"room 7 > *"}"#).await;
+    assert_eq!(count["number"], 3);
+    let located = ask("locate", r#"{"user":"ада.> *"}"#).await;
+    let mut gates: Vec<_> = located
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| &l["gate"])
+        .collect();
+    gates.sort_by_key(|gate| gate.to_string());
+    assert_eq!(gates, ["g1", "g2", "g2"]);
+    let live = ask("gates", "").await;
+    assert_eq!(live.as_array().unwrap().len(), 3);
+    assert!(live.as_array().unwrap().contains(&ask("ping", "").await));
+
     let closed = service.every_gate(GateRequest::CloseUser(ada));
     let closed = within("all are closed", closed).await;
     assert_eq!(closed, Ok(GateReply::Number(3)));
@@ -304,4 +327,44 @@ async fn without_a_gate_there_is_nobody_to_ask() {
     let _gate = fake(&gate, "g1", |_| Some(sent(1, 0))).await;
     let done = within("a reply", gate.every_gate(broadcast("x"))).await;
     assert_eq!(done, sent(1, 0));
+}
+
+/// A message with a carriage return in a header: the client's task ends at one.
+async fn poison(server: &NatsServer, subject: &str) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let socket = tokio::net::TcpStream::connect(server.address()).await;
+    let mut socket = socket.unwrap();
+    let headers = "NATS/1.0\r\nX: a\rb\r\n\r\n";
+    let len = headers.len();
+    let connect = r#"CONNECT {"verbose":false,"headers":true}"#;
+    let said = format!("{connect}\r\nHPUB {subject} {len} {len}\r\n{headers}\r\nPING\r\n");
+    socket.write_all(said.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"PONG\r\n") {
+        assert!(socket.read_buf(&mut answer).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn what_others_may_send_does_not_cut_a_gate_off_from_the_records() {
+    let server = NatsServer::start().await;
+    let bus = bus(&server, "g1", PATIENCE).await;
+    let gate = Gate::builder().id("g1").shards(0).bus(bus.clone());
+    // Its service answers whoever asks `$SRV`.
+    let gate = gate.service(harness::echo("echo")).start().await.unwrap();
+    let before = bus.stats().disconnects;
+    poison(&server, "$SRV.PING").await;
+    harness::until("the connection was lost", || {
+        bus.stats().disconnects > before
+    })
+    .await;
+    let (_client, session) = join_gate(&gate).await;
+    let service = harness::as_service(&gate, &session);
+    let ada = UserId::new("ada").unwrap();
+    within("the user is bound", async {
+        while service.bind(ada.clone()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

@@ -287,6 +287,19 @@ async fn not_started(options: &NatsOptions) -> String {
     gate.start().await.err().unwrap().to_string()
 }
 
+/// What `docs/nats.md` gives a gate, for one that is called `g1`.
+fn permissions_of_a_gate() -> String {
+    let spec = include_str!("../../../docs/nats.md");
+    let from = spec.find("permissions: {").unwrap();
+    let to = from + spec[from..].find("{ user: chat").unwrap();
+    let gate = spec[from..to].replace("gate-1", "g1");
+    // One that may not make the buckets.
+    let gate = gate.replace("$JS.API.STREAM.CREATE.", "nothing.");
+    format!(
+        "authorization {{ users: [ {{ user: g1, password: p, {gate} {{ user: admin, password: p }} ] }}"
+    )
+}
+
 #[tokio::test]
 async fn without_jetstream_or_the_permission_to_use_it_a_gate_says_so() {
     let server = NatsServer::options().without_jetstream().start().await;
@@ -294,13 +307,11 @@ async fn without_jetstream_or_the_permission_to_use_it_a_gate_says_so() {
     println!("{error}");
     assert!(error.contains("JetStream"), "{error}");
 
-    let users = r#"authorization { users: [
-        { user: g1, password: p, permissions: { publish: { deny: ["$JS.API.STREAM.CREATE.>"] } } }
-        { user: admin, password: p }
-    ] }"#;
-    let server = NatsServer::options().config(users).start().await;
+    let users = permissions_of_a_gate();
+    let mut server = NatsServer::options().config(&users).start().await;
+    let given = options(&server, 10);
     let as_user = |user: &str| {
-        let mut options = options(&server, 10);
+        let mut options = given.clone();
         options.auth = Auth::UserPassword {
             user: user.into(),
             password: Secret::text("p"),
@@ -313,7 +324,17 @@ async fn without_jetstream_or_the_permission_to_use_it_a_gate_says_so() {
     assert!(error.contains("Permissions"), "{error}");
     // Once somebody has made the buckets, it starts.
     gate(&as_user("admin"), "g0", one()).await.stop().await;
-    gate(&as_user("g1"), "g1", one()).await.stop().await;
+    let started = gate(&as_user("g1"), "g1", one()).await;
+    let (_client, ann) = join(&started).await;
+    ann.bind(user("ann")).await.unwrap();
+    let present = started.gate().clients().presence(&[user("ann")]).await;
+    assert_eq!(present.unwrap(), [vec![ann.id()]]);
+    assert_eq!(
+        started.gate().bus().stats().forbidden,
+        1,
+        "to make a bucket"
+    );
+    started.stop().await;
     // Gates that are told of different leases do not work together.
     let mut other = as_user("g1");
     other.lease = Duration::from_secs(5);

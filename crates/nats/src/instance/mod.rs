@@ -12,13 +12,17 @@ mod serve;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tidegate::bus::{Bus as _, BusError, Endpoint, InstanceInfo, Registration};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::bus::Inner;
 use crate::counters::LogLimit;
@@ -32,6 +36,12 @@ use serve::Server;
 const TURN: usize = 64;
 /// Lines a second about messages that could not be served.
 const LINES: u32 = 1;
+/// In a cluster, after how long without a call those that are bound to an instance know that
+/// it is about to go. What is on its way between two servers when the subscription ends is
+/// dropped by them.
+const LEAVE: Duration = Duration::from_millis(250);
+/// How often that is waited for.
+const LEAVES: u32 = 8;
 /// How long the client may take to accept the end of a subscription.
 const UNSUBSCRIBE: Duration = Duration::from_secs(1);
 
@@ -58,6 +68,8 @@ pub(crate) async fn register(
         endpoint,
         runtime: Handle::current(),
         lines: LogLimit::new(LINES),
+        leaving: AtomicBool::new(false),
+        told: AtomicU64::new(0),
     });
     let (stop, stopped) = oneshot::channel();
     let intake = Intake::new(sources, bus.options.inbound);
@@ -102,24 +114,36 @@ async fn subscribe(bus: &Inner, info: &InstanceInfo) -> Result<Sources, BusError
 /// turn would let a message overtake another.
 async fn serve(server: Arc<Server>, mut intake: Intake, stopped: oneshot::Receiver<()>) {
     let mut stopped = Some(stopped);
+    let mut leaving: Option<BoxFuture<'static, ()>> = None;
     let mut fence: Option<JoinHandle<()>> = None;
+    let link = server.link.clone();
+    let mut more = false;
     loop {
         tokio::select! {
             biased;
             _ = wait(&mut stopped) => {
                 stopped = None;
+                server.leave();
+                leaving = Some(has_left(server.clone()).boxed());
+            }
+            () = elapsed(&mut leaving) => {
+                leaving = None;
                 intake.sources.unsubscribe().await;
-                let link = server.link.clone();
+                let link = link.clone();
                 fence = Some(task::spawn(async move {
                     // Where the server cannot be reached nothing more comes of it.
                     let _ = link.fence().await;
                 }));
             }
             () = joined(&mut fence) => break,
-            () = poll_fn(|cx| intake.poll_take(cx, |kind, message| server.refuse(kind, &message))) => {}
+            // Looked at in each turn, however much there is to serve.
+            () = poll_fn(|cx| {
+                let taken = intake.poll_take(cx, |kind, message| server.refuse(kind, &message));
+                if more { Poll::Ready(()) } else { taken }
+            }) => {}
         }
-        while turn(&server, &mut intake) {
-            intake.take(|kind, message| server.refuse(kind, &message));
+        more = turn(&server, &mut intake);
+        if more {
             task::yield_now().await;
         }
     }
@@ -127,6 +151,20 @@ async fn serve(server: Arc<Server>, mut intake: Intake, stopped: oneshot::Receiv
     intake.take(|kind, message| server.refuse(kind, &message));
     while turn(&server, &mut intake) {
         task::yield_now().await;
+    }
+}
+
+/// Waits until those bound to the instance know that it goes.
+async fn has_left(server: Arc<Server>) {
+    if !server.link.is_clustered() {
+        return;
+    }
+    let mut told = server.told();
+    for _ in 0..LEAVES {
+        sleep(LEAVE).await;
+        if std::mem::replace(&mut told, server.told()) == told {
+            return;
+        }
     }
 }
 
@@ -145,6 +183,13 @@ async fn wait(stopped: &mut Option<oneshot::Receiver<()>>) {
     match stopped {
         // A sender that is gone has left its registration: the same.
         Some(stopped) => drop(stopped.await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn elapsed(leaving: &mut Option<BoxFuture<'static, ()>>) {
+    match leaving {
+        Some(leaving) => leaving.await,
         None => std::future::pending().await,
     }
 }

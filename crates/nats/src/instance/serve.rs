@@ -1,7 +1,7 @@
 //! What becomes of a message for an instance, and of its answer.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use async_nats::{Message, Subject};
@@ -27,6 +27,10 @@ pub(super) struct Server {
     /// Where answers wait for room.
     pub(super) runtime: Handle,
     pub(super) lines: LogLimit,
+    /// What is for this instance alone is not served any more.
+    pub(super) leaving: AtomicBool,
+    /// Calls that were told so.
+    pub(super) told: AtomicU64,
 }
 
 impl Server {
@@ -38,6 +42,17 @@ impl Server {
             let error = CallError::new(ErrorCode::BAD_BODY, malformed.to_string());
             self.reply(message.reply, wire::call::answer(Err(error)));
         }
+    }
+
+    /// Calls for this instance alone are answered that it is gone: the sessions bound to it
+    /// go elsewhere, or wait, as its policy has it.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Calls that were answered so.
+    pub(super) fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// There is no room for a message.
@@ -114,6 +129,12 @@ impl Server {
             self.reply(message.reply.clone(), wire::call::answer(Err(error)));
             return Ok(());
         };
+        if to_this_instance && self.leaving.load(Ordering::Relaxed) {
+            self.told.fetch_add(1, Ordering::Relaxed);
+            let error = CallError::from(ErrorCode::INSTANCE_GONE);
+            self.reply(message.reply.clone(), wire::call::answer(Err(error)));
+            return Ok(());
+        }
         let head = wire::call::read_head(Headers(message.headers.as_ref()))?;
         if caller != Caller::Internal && head.session.is_none() {
             return Err(Malformed::new("Tidegate-Session", "is missing"));

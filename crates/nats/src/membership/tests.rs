@@ -21,6 +21,8 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Barrier;
 use tokio::time::Instant;
 
+use async_nats::Client;
+
 use super::*;
 use crate::record::Record;
 use crate::subject::GateVerb;
@@ -77,7 +79,7 @@ impl Bus for TestBus {
         async move {
             let reach = Arc::new(TestReach(joined.clone()));
             let (client, options) = (&joined.client, &joined.options);
-            let member = Membership::begin(client, options, gate.clone(), reach).await?;
+            let member = Membership::begin(current(client), options, gate.clone(), reach).await?;
             let id = gate.id.clone();
             let near = joined.near.register_gate(gate, endpoint).await?;
             let ping = options.prefix.node(&id, GateVerb::Ping);
@@ -186,6 +188,11 @@ impl Site {
     async fn client(&self) -> Client {
         client(&self.server.url()).await
     }
+}
+
+fn current(client: &Client) -> CurrentClient {
+    let client = client.clone();
+    Arc::new(move || (0, client.clone()))
 }
 
 async fn client(url: &str) -> Client {

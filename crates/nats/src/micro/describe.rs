@@ -12,7 +12,8 @@ use serde::Serialize;
 use tidegate::bus::{CallError, Caller, InstanceInfo, MethodInfo, MethodKind};
 use tidegate_protocol::Name;
 
-use super::{CLAIM, DEAD_INSTANCE, KIND, OWN, SPEC, STICKY, VERSION, Verb, WANTS};
+use super::{ANY, STICKY};
+use super::{CLAIM, DEAD_INSTANCE, KIND, OWN, POLICY, SPEC, VERSION, Verb, WANTS};
 use crate::header::one_line;
 use crate::subject::{Class, Prefix, QUEUE};
 
@@ -254,7 +255,8 @@ fn metadata(info: &InstanceInfo, semver: bool) -> BTreeMap<String, String> {
     let mut metadata: BTreeMap<_, _> = own.map(|(k, v)| (k.clone(), v.clone())).collect();
     let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
     put(SPEC, "1".to_owned());
-    put(STICKY, info.policy.sticky.to_string());
+    let policy = if info.policy.sticky { STICKY } else { ANY };
+    put(POLICY, policy.to_owned());
     let dead = super::write_dead_instance(info.policy.dead_instance);
     put(DEAD_INSTANCE, dead);
     let wants: Vec<_> = super::wants(info)

@@ -22,9 +22,11 @@ pub(crate) const OWN: &str = "tidegate-";
 /// `1`: the instance keeps the whole of this specification, and agrees with the others of its
 /// service.
 pub(crate) const SPEC: &str = "tidegate-spec";
-/// `true` where the first answer binds a session to its instance.
-pub(crate) const STICKY: &str = "tidegate-sticky";
-/// `fail`, `rebind`, or `hold:` and a time like `30s` or `500ms`.
+/// `any`, or `sticky` where the first answer binds a session to its instance.
+pub(crate) const POLICY: &str = "tidegate-policy";
+const ANY: &str = "any";
+const STICKY: &str = "sticky";
+/// `fail`, `rebind`, or `hold:` and milliseconds.
 pub(crate) const DEAD_INSTANCE: &str = "tidegate-dead-instance";
 /// Which events the service asks for: of `started`, `dormancy`, `gates`, joined by commas.
 pub(crate) const WANTS: &str = "tidegate-wants";
@@ -74,10 +76,7 @@ fn write_dead_instance(policy: DeadInstance) -> String {
     match policy {
         DeadInstance::Fail => "fail".to_owned(),
         DeadInstance::Rebind => "rebind".to_owned(),
-        DeadInstance::Hold(time) if time.subsec_millis() == 0 => {
-            format!("hold:{}s", time.as_secs())
-        }
-        DeadInstance::Hold(time) => format!("hold:{}ms", time.as_millis()),
+        DeadInstance::Hold(time) => format!("hold:{}", time.as_millis()),
     }
 }
 
@@ -87,16 +86,10 @@ fn read_dead_instance(text: &str) -> Option<DeadInstance> {
         "rebind" => return Some(DeadInstance::Rebind),
         _ => {}
     }
-    let time = text.strip_prefix("hold:")?;
-    let number = |digits: &str| {
-        let good = (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-        good.then(|| digits.parse::<u64>().ok()).flatten()
-    };
-    let time = match time.strip_suffix("ms") {
-        Some(digits) => Duration::from_millis(number(digits)?),
-        None => Duration::from_secs(number(time.strip_suffix('s')?)?),
-    };
-    Some(DeadInstance::Hold(time))
+    let digits = text.strip_prefix("hold:")?;
+    let is_number = (1..=12).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let ms = is_number.then(|| digits.parse().ok()).flatten()?;
+    Some(DeadInstance::Hold(Duration::from_millis(ms)))
 }
 
 /// Asked-for events, by their names.

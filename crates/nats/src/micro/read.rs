@@ -9,7 +9,7 @@ use tidegate::bus::{Caller, InstanceInfo, MethodInfo, MethodKind, OpenTo, Policy
 use tidegate::service::DEFAULT_TTL;
 use tidegate_protocol::{InstanceId, Name};
 
-use super::{CLAIM, DEAD_INSTANCE, KIND, OWN, SPEC, STICKY, VERSION, WANTS};
+use super::{CLAIM, DEAD_INSTANCE, KIND, OWN, POLICY, SPEC, STICKY, VERSION, WANTS};
 use crate::header::Malformed;
 use crate::subject::{Class, Prefix, ToService};
 
@@ -154,7 +154,7 @@ pub(crate) fn read_info(prefix: &Prefix, body: &[u8]) -> Result<Option<Found>, M
     let service = Name::new(&read.name).map_err(name)?;
     let instance = InstanceId::new(&read.id).map_err(name)?;
     let policy = Policy {
-        sticky: metadata.get(STICKY).is_some_and(|v| v == "true"),
+        sticky: metadata.get(POLICY).is_some_and(|v| v == STICKY),
         dead_instance: match metadata.get(DEAD_INSTANCE) {
             None => Default::default(),
             Some(text) => super::read_dead_instance(text)

@@ -74,8 +74,8 @@ fn answers_have_the_protocols_form_and_counts() {
             "type": "io.nats.micro.v1.ping_response", "name": "chat", "id": "c-1",
             "version": "1.2.3-rc.1+b7",
             "metadata": {
-                "zone": "é", "tidegate-spec": "1", "tidegate-sticky": "true",
-                "tidegate-dead-instance": "hold:1500ms", "tidegate-wants": "started,gates",
+                "zone": "é", "tidegate-spec": "1", "tidegate-policy": "sticky",
+                "tidegate-dead-instance": "hold:1500", "tidegate-wants": "started,gates",
             },
         })
     );
@@ -173,7 +173,7 @@ fn plain_services_are_known_by_their_subjects() {
     let found = read(&service(
         "dice",
         &subjects,
-        json!({"tidegate-sticky": "true"}),
+        json!({"tidegate-policy": "sticky"}),
     ))
     .unwrap()
     .unwrap();
@@ -204,7 +204,7 @@ fn plain_services_are_known_by_their_subjects() {
         service(
             "dice",
             &["tg.eu.c.dice.roll"],
-            json!({"tidegate-dead-instance": "hold:-1s"}),
+            json!({"tidegate-dead-instance": "hold:-1"}),
         ),
         service(
             "dice",
@@ -244,8 +244,8 @@ fn policies_for_dead_instances() {
     for (policy, text) in [
         (DeadInstance::Fail, "fail"),
         (DeadInstance::Rebind, "rebind"),
-        (DeadInstance::Hold(Duration::from_secs(30)), "hold:30s"),
-        (DeadInstance::Hold(Duration::from_millis(250)), "hold:250ms"),
+        (DeadInstance::Hold(Duration::from_secs(30)), "hold:30000"),
+        (DeadInstance::Hold(Duration::from_millis(250)), "hold:250"),
     ] {
         assert_eq!(write_dead_instance(policy), text);
         assert_eq!(read_dead_instance(text), Some(policy));
@@ -255,7 +255,7 @@ fn policies_for_dead_instances() {
         "hold",
         "hold:",
         "hold:s",
-        "hold:3",
+        "hold:3s",
         "hold:+3s",
         "hold:3 s",
         "hold:9999999999s",

@@ -89,6 +89,7 @@ pub(crate) const NOT_SERVED: &[(&str, ErrorCode)] = &[
     ("not-found", ErrorCode::NOT_FOUND),
     ("id-required", ErrorCode::ID_REQUIRED),
     ("unavailable", ErrorCode::UNAVAILABLE),
+    ("instance-gone", ErrorCode::INSTANCE_GONE),
     ("overloaded", ErrorCode::OVERLOADED),
 ];
 

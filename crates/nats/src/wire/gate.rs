@@ -129,11 +129,6 @@ pub(crate) fn encode(request: GateRequest) -> Result<(GateVerb, Envelope), GateE
     })
 }
 
-/// Asks where a user's sessions are.
-pub(crate) fn locate(user: UserId) -> Envelope {
-    Envelope::json(&User { user })
-}
-
 /// Reads a request.
 pub(crate) fn decode(
     verb: GateVerb,
@@ -306,15 +301,15 @@ fn read_part(verb: GateVerb, body: &[u8]) -> Result<GateReply, Malformed> {
 
 impl From<SentBody> for Sent {
     fn from(body: SentBody) -> Self {
-        let mut sent = Sent::default();
-        sent.attached = body.attached;
-        sent.dormant = body.dormant;
-        sent.missed = body.missed;
-        sent.full = body.full;
-        sent.refused = body.refused;
-        sent.too_large = body.too_large;
-        sent.unknown = body.unknown;
-        sent
+        Self {
+            attached: body.attached,
+            dormant: body.dormant,
+            missed: body.missed,
+            full: body.full,
+            refused: body.refused,
+            too_large: body.too_large,
+            unknown: body.unknown,
+        }
     }
 }
 

@@ -88,8 +88,8 @@ async fn a_foreign_tool_sees_a_service_of_the_kit() {
         assert_eq!(answer["id"], "s-1");
         assert_eq!(answer["version"], "1.4.0");
         assert_eq!(answer["metadata"]["zone"], "eu");
-        assert_eq!(answer["metadata"]["tidegate-sticky"], "true");
-        assert_eq!(answer["metadata"]["tidegate-dead-instance"], "hold:30s");
+        assert_eq!(answer["metadata"]["tidegate-policy"], "sticky");
+        assert_eq!(answer["metadata"]["tidegate-dead-instance"], "hold:30000");
         assert_eq!(answer["metadata"]["tidegate-wants"], "gates");
         assert_eq!(answer["metadata"].get("tidegate-claim"), None);
     }

@@ -167,7 +167,7 @@ async fn claim_over(bus: &Arc<Joined>, id: &str) -> Arc<Lease> {
         max_value: MAX_LEASE,
         replicas: 1,
     };
-    let bucket = Bucket::open(&bus.client, options).await.unwrap();
+    let bucket = Bucket::open(current(&bus.client), options).await.unwrap();
     let gate = GateInfo {
         id: GateId::new(id).unwrap(),
         version: String::new(),
