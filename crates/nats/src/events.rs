@@ -34,6 +34,8 @@ const WHILE_UP: usize = 10;
 const ATTEMPTS: u8 = 3;
 /// Events sent in one go.
 const BATCH: usize = 256;
+/// How often it is looked whether all are sent.
+const FLUSH: Duration = Duration::from_millis(10);
 /// Before those that came back are sent again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -274,7 +276,8 @@ impl Outbox {
 impl Lane {
     /// Sends an event, or keeps it behind those that wait.
     fn tell(self: &Arc<Self>, packed: Packed) {
-        match self.link.is_up() && self.outbox.is_empty() {
+        let is_settled = || self.link.changes().borrow().settling().is_zero();
+        match self.link.is_up() && self.outbox.is_empty() && is_settled() {
             true => self.tell_now(packed),
             false => self.keep(packed),
         }
@@ -338,6 +341,7 @@ impl Lane {
             if self.outbox.is_empty() || !self.link.is_up() {
                 return;
             }
+            time::sleep(FLUSH).await;
         }
     }
 
@@ -358,6 +362,11 @@ pub(crate) async fn flush(
         loop {
             if changes.wait_for(|state| state.up).await.is_err() {
                 return;
+            }
+            let settling = changes.borrow().settling();
+            if !settling.is_zero() {
+                time::sleep(settling).await;
+                continue;
             }
             let Some(lane) = lane.upgrade() else { return };
             let back = outbox.back.load(Ordering::Relaxed);

@@ -11,7 +11,7 @@ use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 use tidegate::Delivery;
 use tidegate::protocol::name::is_token;
-use tidegate_protocol::{GateId, GroupName, InstanceId, Name, SessionId, Snapshot, Topic, UserId};
+use tidegate_protocol::{GroupName, InstanceId, Name, SessionId, Snapshot, Topic, UserId};
 
 /// The session on whose behalf a call is made, or that an event is about.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("Tidegate-Session");
@@ -39,8 +39,6 @@ pub(crate) const SESSIONS: HeaderName = HeaderName::from_static("Tidegate-Sessio
 pub(crate) const USER: HeaderName = HeaderName::from_static("Tidegate-User");
 /// A group.
 pub(crate) const GROUP: HeaderName = HeaderName::from_static("Tidegate-Group");
-/// The gate that replies.
-pub(crate) const GATE: HeaderName = HeaderName::from_static("Tidegate-Gate");
 /// `1` where more parts of the reply follow.
 pub(crate) const MORE: HeaderName = HeaderName::from_static("Tidegate-More");
 
@@ -49,7 +47,7 @@ pub(crate) const NEAR: HeaderName = HeaderName::from_static("Tidegate-Near");
 
 /// All of them, as the specification lists them.
 #[cfg(test)]
-pub(crate) fn all() -> [HeaderName; 16] {
+pub(crate) fn all() -> [HeaderName; 15] {
     [
         SESSION,
         TRACEPARENT,
@@ -64,7 +62,6 @@ pub(crate) fn all() -> [HeaderName; 16] {
         SESSIONS,
         USER,
         GROUP,
-        GATE,
         MORE,
         NEAR,
     ]
@@ -194,12 +191,6 @@ impl<'a> Headers<'a> {
         value
             .map(|v| InstanceId::new(v).map_err(|e| Malformed::because(WHAT, &e)))
             .transpose()
-    }
-
-    pub(crate) fn gate(self) -> Result<GateId, Malformed> {
-        const WHAT: &str = "Tidegate-Gate";
-        let value = Self::required(self.one(GATE, WHAT, 64)?, WHAT)?;
-        GateId::new(value).map_err(|e| Malformed::because(WHAT, &e))
     }
 
     pub(crate) fn topic(self) -> Result<Topic, Malformed> {
@@ -354,6 +345,7 @@ pub(crate) fn put_near(map: &mut HeaderMap, services: &[Name]) {
 }
 
 /// Puts many sessions.
+#[cfg(test)]
 pub(crate) fn put_sessions(map: &mut HeaderMap, sessions: &[SessionId]) {
     let ids: Vec<String> = sessions.iter().map(ToString::to_string).collect();
     put(map, SESSIONS, &ids.join(","));

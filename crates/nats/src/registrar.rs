@@ -40,7 +40,7 @@ pub(crate) struct Registrar {
     lease: Arc<Lease>,
     lines: Arc<Lines<UserId, Vec<SessionId>>>,
     leaving: AtomicUsize,
-    log: LogLimit,
+    left_behind: LogLimit,
     slots: Semaphore,
     idle: Notify,
     runtime: Handle,
@@ -61,7 +61,7 @@ impl Registrar {
             lease,
             lines: Lines::new(),
             leaving: AtomicUsize::new(0),
-            log: LogLimit::new(1),
+            left_behind: LogLimit::new(1),
             slots: Semaphore::new(AT_A_TIME),
             idle: Notify::new(),
             runtime: Handle::current(),
@@ -315,11 +315,8 @@ impl KeptLogins for Kept {
         let registrar = &self.0;
         if registrar.leaving.fetch_add(1, Ordering::Relaxed) >= MAX_LEAVING {
             registrar.leaving.fetch_sub(1, Ordering::Relaxed);
-            if let Some(unlogged) = registrar.log.admit() {
-                tracing::warn!(
-                    unlogged,
-                    "too many sessions end: a login is left in its user's record"
-                );
+            if let Some(unlogged) = registrar.left_behind.admit() {
+                tracing::warn!(%session, unlogged, "too many logins end at a time: one is left in its user's record, where it counts as ended");
             }
             return;
         }

@@ -205,7 +205,8 @@ impl Prefix {
         service: &str,
         method: &str,
     ) -> Result<Subject, InvalidName> {
-        (check(service)?, check(method)?);
+        check(service)?;
+        check(method)?;
         Ok(self.join(&[class.as_str(), service, method]))
     }
 
@@ -217,7 +218,8 @@ impl Prefix {
         instance: &InstanceId,
         method: &str,
     ) -> Result<Subject, InvalidName> {
-        (check(service)?, check(method)?);
+        check(service)?;
+        check(method)?;
         Ok(self.join(&["i", service, instance, class.as_str(), method]))
     }
 
@@ -247,6 +249,7 @@ impl Prefix {
     }
 
     /// An operation on many sessions of a gate.
+    #[cfg(test)]
     pub(crate) fn many(&self, gate: &GateId, verb: SessionVerb) -> Subject {
         self.join(&["gate", gate, "many", verb.as_str()])
     }
@@ -283,6 +286,7 @@ impl Prefix {
 
     /// Where `owner` (a gate, or a service's account) takes replies. The last token keeps a
     /// library's own `<inbox>.<id>` from having three tokens after the prefix.
+    #[cfg(test)]
     pub(crate) fn inbox(&self, owner: &str) -> Result<Subject, InvalidName> {
         check(owner)?;
         Ok(self.join(&["inbox", owner, "n"]))

@@ -42,7 +42,7 @@ fn broadcast(topic: &str) -> GateRequest {
 struct Three {
     gates: Vec<RunningGate>,
     askers: Vec<Arc<Nats>>,
-    _server: NatsServer,
+    server: NatsServer,
 }
 
 async fn three() -> Three {
@@ -58,7 +58,7 @@ async fn three() -> Three {
     Three {
         gates,
         askers,
-        _server: server,
+        server,
     }
 }
 
@@ -133,6 +133,29 @@ async fn groups_and_users_are_one_over_all_gates() {
         }
     }
     let service = three.askers.last().unwrap();
+    // As services in other languages ask it.
+    let plain = async_nats::connect(three.server.url()).await.unwrap();
+    let ask = async |what: &str, body: &str| {
+        let subject = format!("tidegate.any.{what}");
+        let asked = plain.request(subject, body.to_owned().into());
+        let reply = within("a reply", asked).await.unwrap();
+        serde_json::from_slice::<serde_json::Value>(&reply.payload).unwrap()
+    };
+    let count = ask("group-count", r#"{"group":"room 7 > *"}"#).await;
+    assert_eq!(count["number"], 3);
+    let located = ask("locate", r#"{"user":"ада.> *"}"#).await;
+    let mut gates: Vec<_> = located
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| &l["gate"])
+        .collect();
+    gates.sort_by_key(|gate| gate.to_string());
+    assert_eq!(gates, ["g1", "g2", "g2"]);
+    let live = ask("gates", "").await;
+    assert_eq!(live.as_array().unwrap().len(), 3);
+    assert!(live.as_array().unwrap().contains(&ask("ping", "").await));
+
     let closed = service.every_gate(GateRequest::CloseUser(ada));
     let closed = within("all are closed", closed).await;
     assert_eq!(closed, Ok(GateReply::Number(3)));

@@ -14,15 +14,15 @@ use support::server::{Scratch, Server, run};
 fn help_and_version() {
     let help = run(&["--help"]);
     assert_eq!(help.code, Some(0));
-    for word in ["demo", "serve", "config", "connect", "Examples:"] {
+    for word in ["demo", "serve", "service", "config", "connect", "Examples:"] {
         assert!(help.stdout.contains(word), "no {word} in {}", help.stdout);
     }
-    for command in ["demo", "serve", "config", "connect"] {
+    for command in ["demo", "serve", "service", "config", "connect"] {
         let help = run(&[command, "--help"]);
         assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
     }
     let serve = run(&["serve", "--help"]).stdout;
-    assert!(serve.contains("NATS bus"), "{serve}");
+    assert!(serve.contains("--nats <URL>"), "{serve}");
     let version = run(&["--version"]);
     let expected = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((version.code, version.stdout), (Some(0), expected));
@@ -42,6 +42,25 @@ fn wrong_usage_is_2() {
         &["serve", "--tcp", "127.0.0.1:0", "--admin", "3656"],
         &["serve", "--tcp", "127.0.0.1:0", "--log-level", "loud"],
         &["serve", "--config", "/nonexistent/tidegate.toml"],
+        &["serve", "--tcp", "127.0.0.1:0", "--nats", "127.0.0.1:4222"],
+        &[
+            "serve",
+            "--tcp",
+            "127.0.0.1:0",
+            "--nats",
+            "nats://a:b@127.0.0.1:4222",
+        ],
+        &["service"],
+        &["service", "chat"],
+        &["service", "auth", "--nats", "nats://127.0.0.1:1"],
+        &[
+            "service",
+            "chat",
+            "--nats",
+            "nats://127.0.0.1:1",
+            "--instance",
+            "a b",
+        ],
         &["demo", "--page", "x"],
         &["demo", "--ws-origin", "x"],
         &["demo", "--tcp", "127.0.0.1:0", "extra"],

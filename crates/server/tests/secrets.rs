@@ -12,13 +12,16 @@ use support::server::{Scratch, tidegate};
 fn no_secret_is_ever_shown() {
     const CANARY: &str = "canary-0123456789-0123456789-canary";
     const NUMBER: &str = "7483920174839201";
+    const NATS: &str = "[nats]\nservers = \"nats://127.0.0.1:1\"\n";
+    const REDIS: &str =
+        "[store]\nkind = \"redis\"\n[store.redis]\nservers = \"redis://127.0.0.1:1\"\n";
     let files = Scratch::new();
     files.write("secret", CANARY);
     let secrets: Vec<Key> = keys()
         .into_iter()
         .filter(|key| key.takes.starts_with("a secret"))
         .collect();
-    assert_eq!(secrets.len(), 3, "tcp, jwt, admin");
+    assert_eq!(secrets.len(), 6, "tcp, jwt, admin, redis, nats twice");
     let mut shown = String::new();
     let mut keep = |output: Output, wanted: Option<i32>| {
         assert_eq!(output.status.code(), wanted, "{output:?}");
@@ -36,10 +39,17 @@ fn no_secret_is_ever_shown() {
     };
     for key in &secrets {
         let (table, name) = key.table();
-        let listener = "[[tcp]]\naddress = \"192.0.2.1:1\"\n";
-        let header = match table {
-            "tcp" => "cipher = \"aes-ecb\"\n".to_owned(),
-            table => format!("[{table}]\n"),
+        let listener = match table {
+            "nats" => "bus = \"nats\"\n[[tcp]]\naddress = \"192.0.2.1:1\"\n",
+            _ => "[[tcp]]\naddress = \"192.0.2.1:1\"\n",
+        };
+        let header = match (table, name) {
+            ("tcp", _) => "cipher = \"aes-ecb\"\n".to_owned(),
+            // Servers that are not there.
+            ("nats", "password") => NATS.to_owned() + "user = \"gate\"\n",
+            ("nats", _) => NATS.to_owned(),
+            ("store.redis", _) => REDIS.to_owned(),
+            (table, _) => format!("[{table}]\n"),
         };
         let config = |line: &str| format!("{listener}{header}{line}\n");
         let variable: &str = &key.variable;

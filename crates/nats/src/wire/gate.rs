@@ -301,15 +301,15 @@ fn read_part(verb: GateVerb, body: &[u8]) -> Result<GateReply, Malformed> {
 
 impl From<SentBody> for Sent {
     fn from(body: SentBody) -> Self {
-        let mut sent = Sent::default();
-        sent.attached = body.attached;
-        sent.dormant = body.dormant;
-        sent.missed = body.missed;
-        sent.full = body.full;
-        sent.refused = body.refused;
-        sent.too_large = body.too_large;
-        sent.unknown = body.unknown;
-        sent
+        Self {
+            attached: body.attached,
+            dormant: body.dormant,
+            missed: body.missed,
+            full: body.full,
+            refused: body.refused,
+            too_large: body.too_large,
+            unknown: body.unknown,
+        }
     }
 }
 

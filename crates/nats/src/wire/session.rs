@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidegate::bus::{Connected, GateError, GiveWay, SessionOp, SessionReply};
 use tidegate::{Delivery, Packet};
 use tidegate_protocol::{
-    DeviceId, GroupName, InstanceId, Name, SessionId, Settings, Snapshot, TooLarge, UserId,
+    DeviceId, GroupName, InstanceId, Name, Settings, Snapshot, TooLarge, UserId,
 };
 
 use super::error::{self, Detail};
@@ -285,6 +285,7 @@ pub(crate) fn encode_results(results: &[Result<SessionReply, GateError>]) -> Vec
 }
 
 /// Asks for an operation on many sessions.
-pub(crate) fn many(op: &mut Envelope, sessions: &[SessionId]) {
+#[cfg(test)]
+pub(crate) fn many(op: &mut Envelope, sessions: &[tidegate_protocol::SessionId]) {
     header::put_sessions(op.headers_mut(), sessions);
 }

@@ -2,12 +2,14 @@
 //!
 //! - [`start`]: what keeps it from starting. [`state`]: readiness, while NATS comes and goes.
 //! - [`services`]: services in processes of their own, and how they stop.
+//! - [`stores`]: users' settings, kept where all gates find them.
 
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
 mod services;
 mod start;
 mod state;
+mod stores;
 #[path = "../support/mod.rs"]
 mod support;
 

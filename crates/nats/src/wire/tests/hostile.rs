@@ -191,7 +191,6 @@ fn read_all(headers: Headers<'_>) -> Result<(), Malformed> {
     headers.sessions().map(drop).or_else(missing)?;
     headers.user().map(drop).or_else(missing)?;
     headers.group().map(drop).or_else(missing)?;
-    headers.gate().map(drop).or_else(missing)?;
     headers.more()?;
     headers.is_near("chat")?;
     headers.error()?;
@@ -266,7 +265,6 @@ fn what_has_bounds_has_them() {
         (header::DEADLINE, "1".into(), "0".into()),
         (header::DEADLINE, "10".into(), "+10".into()),
         (header::INSTANCE, "i".repeat(64), "i".repeat(65)),
-        (header::GATE, "i".repeat(64), "i".repeat(65)),
         (header::ERROR_CODE, "65535".into(), "65536".into()),
         (
             header::DELIVERY,

@@ -10,8 +10,8 @@ use crate::config::value::choice::choices;
 use crate::config::value::time::OrOff;
 
 section! {
-    /// How often one user may be logged in, on this gate. A login is a session that is bound
-    /// to a user, with a connection or waiting for its client to come back.
+    /// How often one user may be logged in, on all gates of the bus. A login is a session that
+    /// is bound to a user, with a connection or waiting for its client to come back.
     LoginsConfig {
         /// Logins at a time; any number where it is off.
         limit: OrOff<u32> = OrOff::Off => range(1, 1000).example("1"),
