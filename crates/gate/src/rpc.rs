@@ -1,11 +1,11 @@
 //! The RPC surface that the gate serves to services: what they may do to sessions.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tidegate_protocol::{CloseReason, Packet, SessionId, UserId};
-use tokio::task::unconstrained;
 
 use crate::bus::gate::{Connected, GateEndpoint, GateError, GateReply, GateRequest, Sent};
 use crate::bus::{SessionOp, SessionReply};
@@ -121,15 +121,14 @@ impl GateInner {
     }
 }
 
-/// Polls an operation once, here: then it is done or has its place in line. However much
-/// the caller's task has done in its turn: told to wait it would have no place.
+/// Polls an operation once, here: then it is done or has its place in line.
 fn begun(
     operation: impl Future<Output = SessionResult> + Send + 'static,
 ) -> BoxFuture<'static, SessionResult> {
     let mut operation = operation.boxed();
-    match unconstrained(&mut operation).now_or_never() {
-        Some(result) => ready(result).boxed(),
-        None => operation,
+    match operation.poll_unpin(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => ready(result).boxed(),
+        Poll::Pending => operation,
     }
 }
 

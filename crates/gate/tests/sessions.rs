@@ -5,9 +5,11 @@ mod harness;
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use harness::*;
 use tidegate::bus::{Connected, GateError, SessionOp};
 use tidegate::{Gate, GateLimits, Network, RunningGate};
+use tokio::sync::Semaphore;
 use tokio::time::{advance, sleep};
 
 async fn start(store: &TestStore) -> RunningGate {
@@ -377,4 +379,28 @@ async fn what_a_session_tells_of_itself() {
         (1, 1)
     );
     assert_eq!(gate.gate().clients().count().await, Ok((1, 1)));
+}
+
+/// A runtime tells a task that has done much in its turn to wait, even for what is free: an
+/// operation must have its place in line all the same.
+#[tokio::test]
+async fn operations_keep_their_order_however_much_the_caller_has_done_before() {
+    let gate = builder().start().await.unwrap();
+    let (_client, session) = join(&gate).await;
+    let (bus, id) = (gate.gate().bus(), session.id());
+    let set = |value| {
+        let pairs = settings([("a", value)]);
+        bus.session(gate.gate().id(), id, SessionOp::Set(pairs))
+    };
+    let free = Semaphore::new(1);
+    let mut ready = 0;
+    while free.acquire().now_or_never().is_some() {
+        ready += 1;
+        assert!(ready < 100_000, "this runtime never tells a task to wait");
+    }
+    let (first, second) = (set("1"), set("2"));
+    let second = tokio::spawn(second);
+    let first = tokio::spawn(first);
+    assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
+    assert_eq!(session.snapshot().settings.get("a"), Some("2"));
 }

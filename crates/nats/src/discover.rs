@@ -39,8 +39,9 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// How often an instance that is waited for is looked for.
 const LOOK: Duration = Duration::from_millis(250);
 
+type Waiting = BoxFuture<'static, ()>;
 /// What many wait for.
-type Waited = Shared<BoxFuture<'static, ()>>;
+type Waited = Shared<Waiting>;
 
 /// What is known of services.
 pub(crate) struct Discovery {
@@ -48,7 +49,7 @@ pub(crate) struct Discovery {
     /// Services that are asked for now.
     asking: Mutex<HashMap<Name, Waited>>,
     /// Instances that are waited for now.
-    awaited: Mutex<HashMap<(Name, InstanceId), WeakShared<BoxFuture<'static, ()>>>>,
+    awaited: Mutex<HashMap<(Name, InstanceId), WeakShared<Waiting>>>,
     runtime: Handle,
     /// Set when all services are asked every now and then.
     runs: Mutex<bool>,

@@ -15,7 +15,7 @@ use tokio::time;
 
 use crate::bus::Inner;
 use crate::counters::Counters;
-use crate::link::Link;
+use crate::link::{ConnectError, Link};
 use crate::members::OverBus;
 use crate::membership::Membership;
 use crate::mux::AskError;
@@ -39,11 +39,11 @@ impl Inner {
         gate: GateInfo,
         endpoint: Arc<dyn GateEndpoint>,
     ) -> Result<Registration, BusError> {
+        let unreachable = |e: ConnectError| BusError::Unavailable(e.to_string());
         // A connection to which nobody but JetStream has reason to send: whatever others make
         // of the rest, the gate renews its lease and reads the records.
-        let own = Link::connect(&self.options, self.counters.clone())
-            .await
-            .map_err(|e| BusError::Unavailable(e.to_string()))?;
+        let own = Link::connect(&self.options, self.counters.clone()).await;
+        let own = own.map_err(unreachable)?;
         let client = Arc::new(move || (own.epoch(), own.client()));
         let reach = Arc::new(OverBus(Arc::downgrade(&self)));
         let member = Membership::begin(client, &self.options, gate.clone(), reach).await?;
@@ -59,9 +59,8 @@ impl Inner {
             outbound: self.options.outbound.max(REPLIES),
             ..self.options.clone()
         };
-        let link = Link::connect(&options, connection.clone())
-            .await
-            .map_err(|e| BusError::Unavailable(e.to_string()))?;
+        let link = Link::connect(&options, connection.clone()).await;
+        let link = link.map_err(unreachable)?;
         let bus = Arc::downgrade(&self);
         let serving = rpc::serve(
             link,

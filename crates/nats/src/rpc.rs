@@ -95,6 +95,7 @@ pub(crate) async fn serve(link: Link, served: Served) -> Result<Serving, BusErro
         waiting: Arc::new(Semaphore::new(WAITING)),
         lines: LogLimit::new(LINES),
         backlog,
+        fence: prefix.gates(GateVerb::Fence),
         served,
     };
     let task = task::spawn(server.run(Sources { own, gates, any }, stopped));
@@ -118,6 +119,8 @@ struct Server {
     waiting: Arc<Semaphore>,
     lines: LogLimit,
     backlog: Backlog,
+    /// The subject of what is answered after all that came before it.
+    fence: Subject,
 }
 
 impl Server {
@@ -180,10 +183,12 @@ impl Server {
 
     async fn take(&mut self, message: Message, own: &mut Subscription) {
         self.backlog.take(&message);
-        let fence = self.served.prefix.gates(GateVerb::Fence);
-        if message.subject == fence {
+        if message.subject == self.fence {
             // It is answered after all that came before it, on whatever subject.
-            while let Some(Some(before)) = task::unconstrained(own.next()).now_or_never() {
+            for _ in 0..self.backlog.waiting(self.replies.link().arrived()) {
+                let Some(Some(before)) = task::unconstrained(own.next()).now_or_never() else {
+                    break;
+                };
                 self.backlog.take(&before);
                 self.serve(before).await;
             }
@@ -204,15 +209,10 @@ impl Server {
             // Nothing is done of which the asker could not be told.
             Err(wrong) => return self.refuse(ReplyTo::NOBODY, &subject, &wrong).await,
         };
-        if self.backlog.is_long(self.replies.link().arrived()) {
-            self.served
-                .counters
-                .overloaded
-                .fetch_add(1, Ordering::Relaxed);
-            return self
-                .replies
-                .send(to, error::encode(&GateError::Overloaded))
-                .await;
+        // A fence is no work.
+        let is_long = self.backlog.is_long(self.replies.link().arrived());
+        if is_long && subject != self.fence {
+            return self.overloaded(to).await;
         }
         let headers = Headers(headers.as_ref());
         let id = &self.served.gate.gate;
@@ -294,7 +294,7 @@ impl Server {
         to: ReplyTo,
         permit: Option<OwnedSemaphorePermit>,
     ) {
-        // Once, however much this task has done in its turn: it may have to take its place.
+        // However much this task has done in its turn: what is done is answered in its order.
         if let Some(parts) = task::unconstrained(&mut done).now_or_never() {
             return self.replies.send_parts(to, parts).await;
         }

@@ -366,7 +366,7 @@ mod tests {
             let id = SessionId::new(u128::MAX / 3, lane);
             assert_eq!(id.lane(), lane);
             assert_eq!(id.to_string().parse(), Ok(id));
-            assert_eq!(id.0 << 8 >> 8, u128::MAX / 3 >> 8);
+            assert_eq!(id.0 << 8 >> 8, (u128::MAX / 3) >> 8);
         }
     }
 

@@ -44,10 +44,15 @@ impl Backlog {
         self.bytes += message.length as u64 + AROUND;
     }
 
+    /// Messages that wait, at most.
+    pub(super) fn waiting(&self, arrived: Arrived) -> u64 {
+        arrived.messages.saturating_sub(self.taken + self.lost)
+    }
+
     /// Whether so much waits that what comes next is to be refused.
     pub(super) fn is_long(&self, arrived: Arrived) -> bool {
-        let messages = arrived.messages.saturating_sub(self.taken + self.lost);
-        messages > self.most || arrived.bytes.saturating_sub(self.bytes) > BYTES / 4 * 3
+        self.waiting(arrived) > self.most
+            || arrived.bytes.saturating_sub(self.bytes) > BYTES / 4 * 3
     }
 
     /// Looks while nothing waits to be taken: how many messages were dropped since the last
@@ -55,7 +60,7 @@ impl Backlog {
     /// new has arrived from one look to the next.
     pub(super) fn look(&mut self, arrived: Arrived) -> u64 {
         let quiet = self.before.replace(arrived.messages) == Some(arrived.messages);
-        let missing = arrived.messages.saturating_sub(self.taken + self.lost);
+        let missing = self.waiting(arrived);
         if missing == 0 || quiet {
             // What was taken by then is everything: the estimate begins anew.
             self.bytes = arrived.bytes;

@@ -316,6 +316,9 @@ async fn what_overflows_is_counted() {
     .await;
     let stats = own.stats();
     println!("with little room: {} refused as too many", stats.overloaded);
+    let refused = accounts.iter().filter_map(|a| a.answers.get("overloaded"));
+    assert_eq!(refused.sum::<usize>() as u64, stats.overloaded);
+    assert!(stats.overloaded > 0);
     assert!(
         stats.overflowed > 0,
         "there was room for all: the test shows nothing"

@@ -269,3 +269,45 @@ async fn headers_that_no_library_would_write_are_survived() {
         still_serves(&bench).await;
     }
 }
+
+/// Replies are subscriptions, too: whoever learns where they arrive can send anything there.
+#[tokio::test]
+async fn a_gate_whose_replies_are_attacked_stays_one_of_the_gates() {
+    let bench = bench().await;
+    let (_client, session) = join(&bench.gate).await;
+    let mut attacked = 0;
+    let connections = bench.server.monitor("/connz?subs=1").await;
+    for connection in connections["connections"].as_array().unwrap() {
+        for subject in connection["subscriptions_list"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            let subject = subject.as_str().unwrap();
+            if let Some(lane) = subject.strip_suffix(".*")
+                && lane.starts_with("tidegate.inbox.")
+            {
+                let bad = b"NATS/1.0\r\nX: a\rb\r\n\r\n";
+                raw(&bench, &message(&format!("{lane}.0"), "", bad)).await;
+                attacked += 1;
+            }
+        }
+    }
+    assert!(attacked > 0, "{connections}");
+    until("the losses are counted", || {
+        bench.bus.stats().disconnects >= attacked
+    })
+    .await;
+    until("it is back", || !bench.bus.stats().down).await;
+    still_serves(&bench).await;
+    // A login goes to the records, and the answers of other processes come back.
+    within("a bind", session.bind(crate::harness::user("ada")))
+        .await
+        .unwrap();
+    let presence = bench.gate.gate().clients();
+    let users = [crate::harness::user("ada")];
+    let here = within("an answer", presence.presence(&users))
+        .await
+        .unwrap();
+    assert_eq!(here, [vec![session.id()]]);
+}

@@ -12,7 +12,7 @@ use crate::support::{bench, bench_with, bus};
 
 const ROUNDS: usize = 300;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn send_then_close_closes_after_the_send() {
     let bench = bench().await;
     let plain = bench.plain().await;
@@ -48,7 +48,7 @@ async fn send_then_close_closes_after_the_send() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_that_waits_delays_nothing_but_what_must_come_after_it() {
     let store = TestStore::default();
     let bench = bench_with(|gate| gate.store(store.clone())).await;
@@ -89,7 +89,7 @@ async fn an_operation_that_waits_delays_nothing_but_what_must_come_after_it() {
     assert_eq!(slow.snapshot().settings.get("a"), Some("299"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_that_wait_are_refused_and_the_rest_goes_on() {
     const MOST: usize = 10_000;
     const MORE: usize = 100;

@@ -13,7 +13,8 @@ use tidegate_client::{Client, Error};
 use tidegate_nats::Nats;
 use tidegate_protocol::Name;
 use tidegate_test_servers::{NatsServer, Process, Proxy, eventually};
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use crate::support::*;
 
@@ -62,18 +63,52 @@ fn room(id: &str, policy: DeadInstance, log: &Log) -> Service {
         })
 }
 
-/// Not a test: the process that the tests kill.
-#[tokio::test]
+/// Not a test: the process that the tests kill, or that ends when it is asked to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "started by other tests"]
 async fn child() {
     let variable = |name| std::env::var(name).unwrap();
     let bus = Nats::connect(options(&variable(URL), "room"))
         .await
         .unwrap();
-    let service = room(&variable(ID), policy(&variable(POLICY)), &Log::default());
-    let _running = service.register(bus).await.unwrap();
+    let end = Arc::new(Notify::new());
+    let bye = end.clone();
+    let door = Service::new("door")
+        .request("bye", move || {
+            bye.notify_one();
+            async {
+                // Answered when it stops already.
+                sleep(Duration::from_millis(300)).await;
+                "bye ".repeat(10_000)
+            }
+        })
+        .open_to(Guests)
+        .concurrent();
+    let room = room(&variable(ID), policy(&variable(POLICY)), &Log::default());
+    let _room = room.register(bus.clone()).await.unwrap();
+    let running = door.register(bus).await.unwrap();
     println!("serving");
-    std::future::pending().await
+    end.notified().await;
+    running.stop().await;
+    std::process::exit(0);
+}
+
+/// The last answers leave the process before it ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_ends_has_answered() {
+    let server = NatsServer::start().await;
+    let gate = gate(&server).await;
+    let mut one = process(&server, "one", "fail").await;
+    let client = join(&gate).await;
+    let asks = (0..20).map(|_| client.request("door/bye", ""));
+    for answer in futures_util::future::join_all(asks).await {
+        match answer {
+            Ok(answer) => assert_eq!(answer.len(), 40_000),
+            // It was on its way to an instance that had left.
+            Err(error) => assert_eq!(code(Err(error)), ErrorCode::UNAVAILABLE),
+        }
+    }
+    assert!(one.ended().await.success());
 }
 
 /// An instance of `room` in a process of its own.
@@ -182,9 +217,28 @@ impl Scene {
     /// A call that the instance has received when this returns.
     async fn hang(&mut self) -> tokio::task::JoinHandle<ErrorCode> {
         let client = self.client.clone();
-        let hang = tokio::spawn(async move { code(client.request("room/hang", "7").await) });
-        self.one.line_with("hangs 7").await;
+        self.hang_of(client, "7").await
+    }
+
+    async fn hang_of(
+        &mut self,
+        client: Client,
+        body: &'static str,
+    ) -> tokio::task::JoinHandle<ErrorCode> {
+        let hang = tokio::spawn(async move { code(client.request("room/hang", body).await) });
+        self.one.line_with(&format!("hangs {body}")).await;
         hang
+    }
+
+    /// A client that is bound to the instance by hand, as a service would.
+    async fn bound(&self) -> Client {
+        let before: Vec<_> = self._gate.gate().sessions().map(|s| s.id()).collect();
+        let client = join(&self._gate).await;
+        let mut sessions = self._gate.gate().sessions();
+        let session = sessions.find(|s| !before.contains(&s.id())).unwrap();
+        let room = Name::new("room").unwrap();
+        session.bind_instance(room, instance("one")).unwrap();
+        client
     }
 }
 
@@ -198,6 +252,8 @@ async fn expect_unknown(hang: tokio::task::JoinHandle<ErrorCode>) {
 async fn fail() {
     let mut scene = Scene::new("fail").await;
     let hang = scene.hang().await;
+    let explicit = scene.bound().await;
+    let hang_explicit = scene.hang_of(explicit, "8").await;
     let calls = tokio::spawn(pump(scene.client.clone(), |seen| {
         seen.by.get("INSTANCE_GONE").is_some_and(|n| *n >= 100)
     }));
@@ -205,6 +261,7 @@ async fn fail() {
     scene.one.kill();
     let outcomes = timeout(LONG, calls).await.unwrap().unwrap();
     expect_unknown(hang).await;
+    expect_unknown(hang_explicit).await;
     println!("killed, fail: {outcomes:?}");
     assert!(outcomes.by["one"] > 0);
     let known = ["one", "INSTANCE_GONE", "OUTCOME_UNKNOWN"];
@@ -274,6 +331,53 @@ async fn hold() {
     );
     assert!(scene.log.lock().is_empty());
     scene.two.stop().await;
+}
+
+/// Nobody is there to take over, and the next one that comes is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rebind_without_another() {
+    let mut scene = Scene::new("rebind").await;
+    scene.two.stop().await;
+    scene.one.kill();
+    let unavailable = async || {
+        let code = code(scene.client.request("room/say", "x").await);
+        // Until the server has seen the connection go.
+        (code != ErrorCode::OUTCOME_UNKNOWN).then_some(code)
+    };
+    let code = eventually("it is known to be gone", unavailable).await;
+    assert_eq!(code, ErrorCode::UNAVAILABLE);
+    let three = room("three", DeadInstance::Rebind, &scene.log);
+    let _three = three.register(bus(&scene.server, "three").await).await;
+    assert_eq!(
+        scene.client.request("room/say", "y").await.unwrap(),
+        "three y"
+    );
+    assert_eq!(*scene.log.lock(), ["three takes over from one"]);
+}
+
+/// Calls that wait for an instance which does not come back in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hold_ends_after_its_time() {
+    let server = NatsServer::start().await;
+    let gate = gate(&server).await;
+    let log = Log::default();
+    let short = DeadInstance::Hold(Duration::from_millis(700));
+    let start = async |id, name| {
+        let service = room(id, short, &log);
+        service.register(bus(&server, name).await).await.unwrap()
+    };
+    let one = start("one", "one").await;
+    let client = join(&gate).await;
+    assert_eq!(client.request("room/say", "x").await.unwrap(), "one x");
+    let _two = start("two", "two").await;
+    one.stop().await;
+    let began = Instant::now();
+    let gone = code(client.request("room/say", "y").await);
+    assert_eq!(gone, ErrorCode::INSTANCE_GONE);
+    assert!(began.elapsed() >= Duration::from_millis(700));
+    // It can come back later, too.
+    let _one = start("one", "one").await;
+    assert_eq!(client.request("room/say", "z").await.unwrap(), "one z");
 }
 
 /// The process lives and its connection does not: bound by hand, as a service would.
