@@ -189,8 +189,7 @@ async fn stops_under_load([caller, stops, stays]: [&str; 3], times: u32) -> Outc
     assert!(any.keys().all(|k| not_served.contains(k)), "{any:?}");
     let not_served = [gone, UNKNOWN, "ok"];
     assert!(one.keys().all(|k| not_served.contains(k)), "{one:?}");
-    let stats = caller.stats();
-    assert_eq!((stats.overflowed, stats.late_answers), (0, 0));
+    assert_eq!(caller.stats().overflowed, 0);
     one
 }
 
