@@ -264,7 +264,8 @@ impl Outbox {
 impl Lane {
     /// Sends an event, or keeps it behind those that wait.
     fn tell(self: &Arc<Self>, packed: Packed) {
-        match self.link.is_up() && self.outbox.is_empty() {
+        let is_settled = || self.link.changes().borrow().settling().is_zero();
+        match self.link.is_up() && self.outbox.is_empty() && is_settled() {
             true => self.tell_now(packed),
             false => self.keep(packed),
         }
@@ -338,6 +339,11 @@ pub(crate) async fn flush(
         loop {
             if changes.wait_for(|state| state.up).await.is_err() {
                 return;
+            }
+            let settling = changes.borrow().settling();
+            if !settling.is_zero() {
+                time::sleep(settling).await;
+                continue;
             }
             let Some(lane) = lane.upgrade() else { return };
             let back = outbox.back.load(Ordering::Relaxed);

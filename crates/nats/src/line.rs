@@ -27,6 +27,9 @@ pub(crate) struct Place<K: Hash + Eq, B> {
     _done: oneshot::Sender<()>,
 }
 
+/// A batch that was begun, and its place.
+pub(crate) type Begun<K, B> = (Place<K, B>, Arc<Mutex<B>>);
+
 impl<K: Hash + Eq + Clone, B> Lines<K, B> {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(HashMap::new())))
@@ -38,11 +41,7 @@ impl<K: Hash + Eq + Clone, B> Lines<K, B> {
     }
 
     /// Adds to what the last in line is to do; or takes a place, for a batch that `add` began.
-    pub(crate) fn add(
-        self: &Arc<Self>,
-        key: &K,
-        add: impl FnOnce(&mut B),
-    ) -> Option<(Place<K, B>, Arc<Mutex<B>>)>
+    pub(crate) fn add(self: &Arc<Self>, key: &K, add: impl FnOnce(&mut B)) -> Option<Begun<K, B>>
     where
         B: Default,
     {

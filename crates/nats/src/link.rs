@@ -42,6 +42,8 @@ const PING: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_secs(1);
 /// For how long after a reconnect others may still be missing.
 const BACK: Duration = Duration::from_secs(3);
+/// After a new connection, for the server to notice that the old ones of others are dead.
+const SETTLE: Duration = Duration::from_millis(500);
 /// How often the client's state is looked at, beside the news it gives: those can be lost.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -74,6 +76,17 @@ pub(crate) struct LinkState {
     pub(crate) epoch: u64,
     /// Since when it is so.
     since: time::Instant,
+}
+
+impl LinkState {
+    /// For how long the server, which was away, may not have noticed yet whose connections
+    /// are dead: it hands them messages, and they are lost.
+    pub(crate) fn settling(&self) -> Duration {
+        match self.epoch > 1 {
+            true => SETTLE.saturating_sub(self.since.elapsed()),
+            false => Duration::ZERO,
+        }
+    }
 }
 
 /// Why a message was not sent. Nothing of it was.

@@ -137,11 +137,6 @@ impl Membership {
         locate::gates_of(&self.registrar, users).await
     }
 
-    /// Logins that were left in the records because too many ended at a time.
-    pub(crate) fn left_behind(&self) -> u64 {
-        self.registrar.left_behind()
-    }
-
     /// Ends it in order: the logins are taken out, and the id is free.
     pub(crate) async fn end(&self) {
         let _ = timeout(WRITTEN, self.registrar.written()).await;

@@ -6,7 +6,7 @@
 //! the gate itself says of the login that it is none any more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::bucket::{Bucket, NotWritten};
+use crate::counters::LogLimit;
 use crate::lease::Lease;
 use crate::line::{Lines, Place};
 use crate::record::{Entry, Full, Incarnation, Record};
@@ -39,7 +40,7 @@ pub(crate) struct Registrar {
     lease: Arc<Lease>,
     lines: Arc<Lines<UserId, Vec<SessionId>>>,
     leaving: AtomicUsize,
-    left_behind: AtomicU64,
+    left_behind: LogLimit,
     slots: Semaphore,
     idle: Notify,
     runtime: Handle,
@@ -60,16 +61,11 @@ impl Registrar {
             lease,
             lines: Lines::new(),
             leaving: AtomicUsize::new(0),
-            left_behind: AtomicU64::new(0),
+            left_behind: LogLimit::new(1),
             slots: Semaphore::new(AT_A_TIME),
             idle: Notify::new(),
             runtime: Handle::current(),
         })
-    }
-
-    /// Logins that were not taken out because too many were.
-    pub(crate) fn left_behind(&self) -> u64 {
-        self.left_behind.load(Ordering::Relaxed)
     }
 
     /// Waits until everything that was asked for is written.
@@ -319,7 +315,9 @@ impl KeptLogins for Kept {
         let registrar = &self.0;
         if registrar.leaving.fetch_add(1, Ordering::Relaxed) >= MAX_LEAVING {
             registrar.leaving.fetch_sub(1, Ordering::Relaxed);
-            registrar.left_behind.fetch_add(1, Ordering::Relaxed);
+            if let Some(unlogged) = registrar.left_behind.admit() {
+                tracing::warn!(%session, unlogged, "too many logins end at a time: one is left in its user's record, where it counts as ended");
+            }
             return;
         }
         if let Some((place, batch)) = registrar.lines.add(user, |batch| batch.push(session)) {

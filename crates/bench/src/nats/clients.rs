@@ -112,12 +112,20 @@ where
     Ok(requests as f64 / began.elapsed().as_secs_f64())
 }
 
-pub(crate) fn many_nats(url: &str, count: usize, time: Duration) -> Result<Many, Box<dyn Error>> {
+/// Requests a second over this many connections.
+pub(crate) fn many_nats(
+    url: &str,
+    count: usize,
+    connections: usize,
+    time: Duration,
+) -> Result<f64, Box<dyn Error>> {
     runtime()?.block_on(async {
-        let client = async_nats::connect(url).await?;
+        let clients = try_join_all((0..connections).map(|_| async_nats::connect(url))).await?;
+        let next = std::cell::RefCell::new(clients.iter().cycle());
         let rate = rate(count, time, |until| {
-            let client = client.clone();
+            let client = next.borrow_mut().next().cloned();
             async move {
+                let client = client.ok_or("no connections")?;
                 let mut requests = 0;
                 while Instant::now() < until {
                     let asked = client.request("bench.echo", Bytes::from_static(BODY));
@@ -127,10 +135,7 @@ pub(crate) fn many_nats(url: &str, count: usize, time: Duration) -> Result<Many,
                 Ok(requests)
             }
         });
-        Ok(Many {
-            rate: rate.await?,
-            cpu: 0.0,
-        })
+        rate.await
     })
 }
 

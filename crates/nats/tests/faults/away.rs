@@ -18,7 +18,7 @@ enum How {
 /// Both at the same time: it is the waiting that is long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_is_away_for_half_a_minute() {
-    let time = Duration::from_secs(30);
+    let time = Duration::from_secs(std::env::var("AWAY").map_or(30, |s| s.parse().unwrap()));
     tokio::join!(away(How::Frozen, time), away(How::Killed, time));
 }
 
@@ -41,6 +41,7 @@ async fn away(how: How, time: Duration) {
         ids
     };
     let before = sessions();
+    println!("{how:?}: the session that ends meanwhile is {leaver_session}");
 
     let pause = Duration::from_millis(5);
     let far = Load::start(clients, "work/do", pause);

@@ -78,6 +78,8 @@ pub(crate) async fn connect(servers: &[String], name: &str) -> std::sync::Arc<Na
     let mut options = NatsOptions::new(servers.to_vec());
     options.name = name.to_owned();
     options.wait = Some(Duration::from_secs(20));
+    // A cluster keeps the records of gates and users on all its servers.
+    options.replicas = servers.len();
     Nats::connect(options).await.unwrap()
 }
 

@@ -94,6 +94,26 @@ async fn of_many_that_want_one_id_at_the_same_time_one_has_it() {
 }
 
 #[tokio::test]
+async fn a_claim_that_another_overtook_is_not_confirmed() {
+    let site = Site::start(10).await;
+    let bus = site.bus().await;
+    let gate = GateInfo {
+        id: GateId::new("a").unwrap(),
+        version: String::new(),
+        metadata: Default::default(),
+    };
+    let reach = Arc::new(TestReach(bus.clone()));
+    let client = current(&bus.client);
+    let first = Membership::begin(client, &bus.options, gate, reach).await;
+    let first = first.unwrap();
+    // It does not answer yet: another finds nobody.
+    let second = claim_over(&bus, "a").await;
+    let error = first.confirm().await.unwrap_err();
+    assert_eq!(error, BusError::Taken("gate a".into()));
+    second.confirm().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_gate_that_was_killed_starts_again_at_once_with_its_id() {
     let site = Site::start(10).await;
     let here = site.bus().await;
@@ -138,9 +158,9 @@ async fn a_gate_whose_id_another_has_taken_serves_nobody() {
     assert!(first[0].gate().is_ready());
     // It cannot answer the other, as one that is cut off or stands still.
     let member = here.member("a");
-    let mut standing = member.lease.standing();
+    let standing = member.lease.standing();
     let claimed = claim_over(&there, "a").await;
-    standing.wait_for(|s| s.superseded).await.unwrap();
+    until("it finds its id taken", || standing.borrow().superseded).await;
     until("its clients are told to go", || {
         ann.connected() == Connected::Gone && !first[0].gate().is_ready()
     })
