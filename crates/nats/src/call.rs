@@ -195,7 +195,10 @@ impl Targets {
 }
 
 /// Sessions as they are sent, of those that called lately.
-pub(crate) struct Encoded(Mutex<Vec<Option<(Weak<Snapshot>, Box<str>)>>>);
+pub(crate) struct Encoded(Mutex<Vec<Option<Known>>>);
+
+/// A session, and its JSON.
+type Known = (Weak<Snapshot>, Box<str>);
 
 impl Default for Encoded {
     fn default() -> Self {

@@ -254,6 +254,7 @@ impl Outbox {
     }
 
     /// Puts an event in its place; answers it where there is no room.
+    #[expect(clippy::result_large_err, reason = "given back as it came, and rarely")]
     fn put(&self, packed: Packed, most: usize) -> Result<(), Packed> {
         let events = &mut self.waiting.lock().events;
         if events.len() >= most {

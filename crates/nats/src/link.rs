@@ -42,8 +42,9 @@ const PING: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_secs(1);
 /// For how long after a reconnect others may still be missing.
 const BACK: Duration = Duration::from_secs(3);
-/// After a new connection, for the server to notice that the old ones of others are dead.
-const SETTLE: Duration = Duration::from_millis(500);
+/// After a new connection, for the server to notice that the old ones of others are dead: they
+/// close them when they have new ones, and try that once in a second.
+const SETTLE: Duration = Duration::from_secs(2);
 /// How often the client's state is looked at, beside the news it gives: those can be lost.
 const LOOK: Duration = Duration::from_millis(100);
 

@@ -293,6 +293,7 @@ impl Mux {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "given back as it came, and rarely")]
     fn put(&self, waiting: Waiting, within: Duration, epoch: u64) -> Result<Token, Waiting> {
         let ticks = within.as_millis().div_ceil(TICK.as_millis());
         // One more, for the tick that is under way.

@@ -33,8 +33,6 @@ use crate::wire::{Envelope, error, gate, session};
 mod backlog;
 mod many;
 mod replies;
-#[cfg(test)]
-mod tests;
 
 use backlog::Backlog;
 use replies::{Replies, ReplyTo};

@@ -167,7 +167,10 @@ async fn three_gates_two_services_and_a_cluster() {
     );
     kill("INT", script.id());
     assert!(script.ended().await.success(), "{}", script.output());
-    assert!(script.output().contains("stopped; nothing is left"));
+    let output = script.output();
+    assert!(output.contains("stopped; nothing is left"), "{output}");
+    // The permissions are in force, and enough.
+    assert!(!output.contains("Violation"), "{output}");
     assert_eq!(processes_of(home.path()), [""; 0]);
     let files: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
     assert!(files.is_empty(), "{files:?}");

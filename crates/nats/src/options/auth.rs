@@ -134,7 +134,7 @@ pub(crate) enum Credentials {
     Token(String),
     /// The server's nonce is signed; with a JWT the server needs no list of keys.
     Key {
-        key: KeyPair,
+        key: Box<KeyPair>,
         jwt: Option<String>,
     },
 }
@@ -148,7 +148,9 @@ pub(crate) fn read(auth: &Auth) -> Result<Credentials, SecretError> {
         }
         Auth::Token(token) => Credentials::Token(token.read()?),
         Auth::NKey(seed) => Credentials::Key {
-            key: key(&seed.read()?).ok_or_else(|| SecretError::Seed(seed.place()))?,
+            key: key(&seed.read()?)
+                .ok_or_else(|| SecretError::Seed(seed.place()))?
+                .into(),
             jwt: None,
         },
         Auth::CredsFile(path) => {
@@ -157,7 +159,7 @@ pub(crate) fn read(auth: &Auth) -> Result<Credentials, SecretError> {
             let jwt = block(&text, "NATS USER JWT").ok_or_else(wrong)?;
             let seed = block(&text, "USER NKEY SEED").ok_or_else(wrong)?;
             Credentials::Key {
-                key: key(seed).ok_or_else(wrong)?,
+                key: key(seed).ok_or_else(wrong)?.into(),
                 jwt: Some(jwt.to_owned()),
             }
         }

@@ -54,6 +54,8 @@ pub(crate) fn outcome_of_send(result: &Result<(), GateError>) -> &'static str {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
     pub(crate) number: u64,
+    /// Whose it was: its place among the clients of the load.
+    pub(crate) client: usize,
     pub(crate) asked: Instant,
     pub(crate) took: Duration,
     pub(crate) outcome: Outcome,
@@ -76,13 +78,13 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
-        for client in clients {
+        for (i, client) in clients.iter().enumerate() {
             let (client, stop, asked) = (client.clone(), stop.clone(), asked.clone());
             tasks.spawn(async move {
                 let mut ended = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     asked.fetch_add(1, Ordering::Relaxed);
-                    ended.push(ask(&client, method).await);
+                    ended.push(ask(i, &client, method).await);
                     tokio::time::sleep(pause).await;
                 }
                 ended
@@ -105,7 +107,7 @@ impl Load {
 }
 
 /// One request.
-pub(crate) async fn ask(client: &Client, method: &str) -> Ended {
+pub(crate) async fn ask(i: usize, client: &Client, method: &str) -> Ended {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let asked = Instant::now();
     let result = client.request(method, number.to_string()).await;
@@ -114,6 +116,7 @@ pub(crate) async fn ask(client: &Client, method: &str) -> Ended {
     }
     Ended {
         number,
+        client: i,
         asked,
         took: asked.elapsed(),
         outcome: outcome_of(&result),

@@ -99,7 +99,7 @@ async fn every_error_of_a_gate_reaches_the_caller_as_it_is() {
     assert_eq!(failed, session.replace(Settings::new()).await.unwrap_err());
     assert!(matches!(failed, GateError::Store(_)));
 
-    let group = |i: usize| GroupName::new(&*format!("room {i}")).unwrap();
+    let group = |i: usize| GroupName::new(&format!("room {i}")).unwrap();
     let mut joined = 0;
     let refused = loop {
         match asker.ask(id, SessionOp::Join(group(joined))).await {

@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 
 use super::check::{Problems, listeners};
 use super::key::{Kind, Section};
-use super::model::Config;
 use super::model::auth::JwtConfig;
+use super::model::bus::BusKind;
 use super::model::logins::Per;
+use super::model::{BuiltIn, Config};
 use super::problem::{KeyPath, Origin, Problem};
 use super::tree::{Data, Node};
 
@@ -39,6 +40,11 @@ pub(crate) fn find(config: &Config, tree: &Node) -> Vec<Problem> {
             || config.auth.jwt.as_ref().is_some_and(device_claim),
         &KeyPath::new().key("logins").key("per"),
         "the device is what the client says: one that tells another each time is logged in as often as it likes, unless auth.jwt.device_claim is set",
+    );
+    odd.must(
+        config.bus == BusKind::Local || !config.services.contains(&BuiltIn::Chat),
+        &KeyPath::new().key("services"),
+        "each gate with \"chat\" has people and rooms of its own, whom those of the others do not meet; tidegate service chat runs one for all gates",
     );
     secret_in_open_file(tree, &mut odd);
     odd.found

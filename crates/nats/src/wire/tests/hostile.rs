@@ -75,7 +75,10 @@ fn is_token(text: &str) -> bool {
 
 proptest! {
     #[test]
-    fn a_subject_is_built_of_tokens_or_not_at_all(a in nasty(), b in nasty()) {
+    fn a_subject_is_built_of_tokens_or_not_at_all(
+        a in prop_oneof![nasty(), Just("chat".to_owned())],
+        b in prop_oneof![nasty(), Just("say".to_owned())],
+    ) {
         let prefix = Prefix::default();
         let instance = InstanceId::new("i-1").unwrap();
         for class in Class::ALL {
@@ -326,5 +329,36 @@ fn nothing_else_looks_like_a_call() {
             prefix.to_service(&subject).is_some(),
             subject.contains(".all.")
         );
+    }
+}
+
+/// What one does not know it might mean: it is not for guessing.
+#[test]
+fn unknown_fields_are_refused() {
+    let ops = [
+        (SessionVerb::Bind, r#""user":"a""#),
+        (SessionVerb::Del, r#""key":"a""#),
+        (SessionVerb::Join, r#""group":"a""#),
+        (SessionVerb::Leave, r#""group":"a""#),
+        (SessionVerb::BindInstance, r#""service":"a","instance":"b""#),
+        (SessionVerb::UnbindInstance, r#""service":"a""#),
+    ];
+    let none = Headers(None);
+    for (verb, fields) in ops {
+        let read = |body: String| session::decode(verb, none, &body.into()).is_ok();
+        assert!(read(format!("{{{fields}}}")), "{verb:?}");
+        assert!(!read(format!("{{{fields},\"x\":1}}")), "{verb:?}");
+    }
+    let requests = [
+        (GateVerb::CloseUser, r#""user":"a""#),
+        (GateVerb::Presence, r#""users":["a"]"#),
+        (GateVerb::GroupCount, r#""group":"a""#),
+        (GateVerb::GroupMembers, r#""group":"a""#),
+        (GateVerb::Locate, r#""user":"a""#),
+    ];
+    for (verb, fields) in requests {
+        let read = |body: String| gate::decode(verb, none, &body.into()).is_ok();
+        assert!(read(format!("{{{fields}}}")), "{verb:?}");
+        assert!(!read(format!("{{{fields},\"x\":1}}")), "{verb:?}");
     }
 }

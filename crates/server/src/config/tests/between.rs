@@ -365,6 +365,11 @@ fn odd_settings_are_warned_of() {
             "[admin]\naddress = \"[::]:1\"\n".to_owned(),
             "admin.address: the admin interface can be reached",
         ),
+        ("services = [\"chat\"]\n".to_owned(), ""),
+        (
+            "bus = \"nats\"\nservices = [\"echo\", \"chat\"]\n".to_owned(),
+            "services: each gate with \"chat\" has people and rooms of its own",
+        ),
         ("[logins]\nlimit = 1\n".to_owned(), ""),
         ("[logins]\nper = \"device\"\n".to_owned(), ""),
         (
@@ -406,11 +411,15 @@ fn secrets_that_all_can_read_are_warned_of() {
     let token = files.write("token", "0123456789abcdef");
     let own = files.write("own.toml", "[admin]\ntoken = \"0123456789abcdef\"\n");
     let other = files.write("other.toml", "[admin]\ntoken_file = \"token\"\n");
+    // These are read later, at each connect.
+    let nats = "bus = \"nats\"\n[nats]\n";
+    let creds = files.write("creds.toml", format!("{nats}creds_file = \"token\"\n"));
+    let seed = files.write("seed.toml", format!("{nats}nkey_seed_file = \"token\"\n"));
     for (mode, number) in [(0o644, 1), (0o604, 1), (0o640, 0), (0o600, 0)] {
         for path in [&token, &own] {
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
         }
-        for file in [&own, &other] {
+        for file in [&own, &other, &creds, &seed] {
             let loaded = load(Sources {
                 file: Some(file.clone()),
                 ..Sources::default()
