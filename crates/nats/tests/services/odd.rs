@@ -100,6 +100,16 @@ async fn malformed_messages_are_answered_and_counted() {
         assert_eq!(code, ErrorCode::BAD_BODY.0.to_string(), "{subject}");
         assert_eq!(home.stats().malformed, before + n as u64 + 1, "{subject}");
     }
+    // A reply that the asker might not publish itself: nothing is done for it.
+    let before = home.stats().malformed;
+    for to in ["tidegate.c.echo.echo", "$KV.tidegate-users.u.x"] {
+        let (to, call) = (to.to_owned(), "tidegate.c.echo.echo".to_owned());
+        let sent = nats.publish_with_reply_and_headers(call, to, good.clone(), "".into());
+        sent.await.unwrap();
+    }
+    // It is answered after those.
+    send("tidegate.c.echo.none", good.clone(), "").await;
+    assert_eq!(home.stats().malformed, before + 2);
     let unknown = send("tidegate.g.echo.none", good.clone(), "").await;
     assert_eq!(error(&unknown), ("3".to_owned(), "not-found".to_owned()));
     assert_eq!(
