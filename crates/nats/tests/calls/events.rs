@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate::bus::{Bus, Ended, Event, EventTarget};
 use tidegate_nats::Nats;
 use tidegate_protocol::{CloseReason, InstanceId};
-use tidegate_test_servers::{NatsServer, eventually};
+use tidegate_test_servers::{NatsServer, Proxy, eventually};
 use tokio::time::timeout;
 
 use crate::support::{PATIENCE, Service, bus, options, session, text, until_down, until_up};
@@ -100,16 +100,20 @@ async fn events_wait_in_order_while_nats_is_away_up_to_a_bound() {
 
 #[tokio::test]
 async fn an_event_on_its_way_when_the_connection_is_lost_is_sent_again() {
-    let mut server = NatsServer::start().await;
-    let bus = bus(&server).await;
-    server.pause();
+    let server = NatsServer::start().await;
+    let mut chat = Service::on(&server, "tidegate.*.chat.*").await;
+    let proxy = Proxy::start(server.address());
+    let mut options = options(&server);
+    options.servers = vec![format!("nats://{}", proxy.address())];
+    let bus = Nats::connect(options).await.unwrap();
+    proxy.hold();
     for number in 0..10 {
         tell(&*bus, None, number);
     }
     until_down(&bus).await;
-    // What it had not read is gone with it.
-    server.restart().await;
-    let mut chat = Service::on(&server, "tidegate.*.chat.*").await;
+    // What had not come through is gone.
+    proxy.cut();
+    proxy.release();
     let mut missing: Vec<u64> = (0..10).collect();
     while !missing.is_empty() {
         let event = timeout(PATIENCE, chat.next()).await.unwrap();

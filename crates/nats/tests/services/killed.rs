@@ -83,7 +83,9 @@ async fn child() {
             }
         })
         .open_to(Guests)
-        .concurrent();
+        .concurrent()
+        .request("hi", || async {})
+        .open_to(Guests);
     let room = room(&variable(ID), policy(&variable(POLICY)), &Log::default());
     let _room = room.register(bus.clone()).await.unwrap();
     let running = door.register(bus).await.unwrap();
@@ -100,6 +102,8 @@ async fn a_process_that_ends_has_answered() {
     let gate = gate(&server).await;
     let mut one = process(&server, "one", "fail").await;
     let client = join(&gate).await;
+    // The gate knows the service from now on, also when it has left.
+    client.request("door/hi", "").await.unwrap();
     let asks = (0..20).map(|_| client.request("door/bye", ""));
     for answer in futures_util::future::join_all(asks).await {
         match answer {
