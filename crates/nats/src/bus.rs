@@ -8,12 +8,14 @@ use arc_swap::ArcSwap;
 use async_nats::Subject;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
 use tidegate::bus::{
     Bus, BusError, BusStats, Call, Endpoint, Event, EventTarget, GateEndpoint, GateError, GateInfo,
     GateReply, GateRequest, InstanceInfo, KeptLogins, LocalBus, Policy, Registration, Responder,
     SessionOp, SessionReply,
 };
 use tidegate_protocol::{GateId, InstanceId, SessionId, Snapshot};
+use tokio::sync::watch;
 use tokio::task;
 
 use crate::ask::Asks;
@@ -21,7 +23,7 @@ use crate::counters::{Counters, LogLimit};
 use crate::discover::Discovery;
 use crate::header::Malformed;
 use crate::instance;
-use crate::link::{ConnectError, Link};
+use crate::link::{ConnectError, Link, LinkState};
 use crate::members::Members;
 use crate::mux::Lane;
 use crate::options::{NatsOptions, OptionsError, read_auth};
@@ -57,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) discovery: Discovery,
     pub(crate) members: Members,
     lines: LogLimit,
+    /// The connections of this process's gates, beside the lanes.
+    of_gates: Mutex<Vec<watch::Receiver<LinkState>>>,
 }
 
 impl Nats {
@@ -89,6 +93,7 @@ impl Nats {
             discovery: Discovery::new(),
             members: Members::default(),
             lines: LogLimit::new(1),
+            of_gates: Mutex::default(),
             options,
         }))))
     }
@@ -167,13 +172,25 @@ impl Inner {
         });
     }
 
+    /// Counts this connection of a gate when it is asked whether the bus is down.
+    pub(crate) fn mind(&self, link: &Link) {
+        self.of_gates.lock().push(link.changes());
+    }
+
+    fn is_gate_cut_off(&self) -> bool {
+        let mut links = self.of_gates.lock();
+        // Those of gates that have ended go.
+        links.retain(|link| link.has_changed().is_ok());
+        links.iter().any(|link| !link.borrow().up)
+    }
+
     fn stats(&self) -> BusStats {
         let lanes = self.lanes.load();
         let lanes = || lanes.iter().map(|(.., lane)| lane).chain([&self.home]);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
         BusStats {
-            down: lanes().any(|lane| !lane.link.is_up()),
+            down: lanes().any(|lane| !lane.link.is_up()) || self.is_gate_cut_off(),
             disconnects: count(&counters.disconnects),
             calls_in_flight: lanes().map(|lane| lane.waiting() as u64).sum(),
             late_answers: count(&counters.late_answers),

@@ -44,6 +44,7 @@ impl Inner {
         // of the rest, the gate renews its lease and reads the records.
         let own = Link::connect(&self.options, self.counters.clone()).await;
         let own = own.map_err(unreachable)?;
+        self.mind(&own);
         let client = Arc::new(move || (own.epoch(), own.client()));
         let reach = Arc::new(OverBus(Arc::downgrade(&self)));
         let member = Membership::begin(client, &self.options, gate.clone(), reach).await?;
@@ -61,6 +62,7 @@ impl Inner {
         };
         let link = Link::connect(&options, connection.clone()).await;
         let link = link.map_err(unreachable)?;
+        self.mind(&link);
         let bus = Arc::downgrade(&self);
         let serving = rpc::serve(
             link,

@@ -146,7 +146,7 @@ metrics! {
     BUS_DISCONNECTS = Counter "tidegate_bus_disconnects_total" []
         "Times that a connection to the bus was lost";
     BUS_CALLS = Gauge "tidegate_bus_calls_in_flight" []
-        "Calls handed to the bus, by clients and services of this process, whose answers have not come";
+        "Calls, events and questions handed to the bus by this process whose answers have not come";
     BUS_LATE = Counter "tidegate_bus_late_answers_total" []
         "Answers from the bus that came late, twice or to no question, and were discarded";
     BUS_OVERFLOWED = Counter "tidegate_bus_overflowed_messages_total" []
