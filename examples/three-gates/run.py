@@ -196,7 +196,7 @@ class Ports:
 def tidegate(given):
     if given:
         return given
-    built = ROOT / "target" / "release" / "tidegate"
+    built = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "tidegate"
     if not built.exists():
         say("building tidegate, which takes some minutes: cargo build --release")
         subprocess.run(["cargo", "build", "--release", "-p", "tidegate-server"], cwd=ROOT, check=True)

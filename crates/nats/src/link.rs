@@ -126,7 +126,8 @@ impl Link {
                     if !in_time || !error.is_worth_waiting() {
                         return Err(error);
                     }
-                    tracing::info!(%error, "waiting for NATS");
+                    let servers = options.servers.join(", ");
+                    tracing::info!(servers, %error, "waiting for NATS");
                     time::sleep(pause).await;
                 }
             }

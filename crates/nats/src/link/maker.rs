@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectErrorKind, Event, ServerAddr, ServerError};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tidegate::bus::BusError;
 use tokio::sync::Notify;
@@ -46,6 +47,23 @@ impl Maker {
 
 /// Lines a second about what the server refuses.
 const LINES: u32 = 1;
+/// The same failure, such as that of each attempt to connect again, is logged once in this time.
+const SAME: Duration = Duration::from_secs(60);
+
+/// The failure that was logged last, and when.
+type LastFailure = Mutex<Option<(String, Instant)>>;
+
+/// Whether a failure is to be logged: another than the last one, or the same after a while.
+fn is_news(last: &LastFailure, failure: &str) -> bool {
+    let mut last = last.lock();
+    let told = last
+        .as_ref()
+        .is_some_and(|(text, at)| text == failure && at.elapsed() < SAME);
+    if !told {
+        *last = Some((failure.to_owned(), Instant::now()));
+    }
+    !told
+}
 
 fn client_options(
     options: &NatsOptions,
@@ -63,6 +81,7 @@ fn client_options(
         }
     });
     let lines = LogLimit::new(LINES);
+    let failure = LastFailure::default();
     let events = move |event: Event| {
         match event {
             Event::Connected | Event::Disconnected | Event::Closed => news.notify_one(),
@@ -85,7 +104,11 @@ fn client_options(
                 }
             }
             Event::LameDuckMode => tracing::info!("a server of NATS is about to stop"),
-            Event::ClientError(error) => tracing::warn!(%error, "NATS client failed"),
+            Event::ClientError(error) => {
+                if is_news(&failure, &error.to_string()) {
+                    tracing::warn!(%error, "NATS client failed");
+                }
+            }
             Event::Draining => {}
         }
         std::future::ready(())

@@ -51,8 +51,9 @@ fn credentials(nats: &NatsConfig, at: &KeyPath, problems: &mut Problems<'_>) {
         at,
         &format!("found {}, expected one of them", names.join(" and ")),
     );
+    // A password file that cannot be read is told of where it stands.
     problems.must(
-        nats.user.is_none() || nats.password.is_some(),
+        nats.user.is_none() || nats.password.is_some() || given("password_file"),
         &at.key("user"),
         "a user needs password or password_file",
     );

@@ -38,8 +38,10 @@ pub(super) fn check(store: &StoreConfig, problems: &mut Problems<'_>) {
 }
 
 fn check_redis(redis: &RedisConfig, at: &KeyPath, problems: &mut Problems<'_>) {
+    // A password file that cannot be read is told of where it stands.
+    let has_file = problems.tree.find(&at.key("password_file")).is_some();
     problems.must(
-        redis.user.is_none() || redis.password.is_some(),
+        redis.user.is_none() || redis.password.is_some() || has_file,
         &at.key("user"),
         "a user needs password or password_file",
     );

@@ -175,6 +175,10 @@ fn keys_fit_together() {
             "4: store.redis.user: a user needs password or password_file",
         ),
         (
+            format!("{REDIS}user = \"u\"\npassword_file = \"missing\"\n"),
+            "5: store.redis.password_file: ",
+        ),
+        (
             format!("{REDIS}[store.redis.tls]\nca = \"c\"\n"),
             "4: store.redis.tls: a server is spoken with in plain text",
         ),
@@ -197,6 +201,10 @@ fn keys_fit_together() {
         (
             format!("{NATS}user = \"u\"\n"),
             "3: nats.user: a user needs password or password_file",
+        ),
+        (
+            format!("{NATS}user = \"u\"\npassword_file = \"missing\"\n"),
+            "4: nats.password_file: ",
         ),
         (
             format!("{NATS}password = \"p\"\n"),
