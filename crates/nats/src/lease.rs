@@ -94,7 +94,15 @@ impl Lease {
         let unavailable = |e: NotRead| BusError::Unavailable(e.to_string());
         // In this order: one that claimed the id before this is read answers, or has not
         // confirmed its claim yet, and will not be able to.
-        let mut found = bucket.get(&gate.id).await.map_err(unavailable)?;
+        let mut attempt = 1;
+        let mut found = loop {
+            match bucket.get(&gate.id).await {
+                Ok(found) => break found,
+                Err(error) if attempt == CLAIMS => return Err(unavailable(error)),
+                Err(_) => sleep(AGAIN).await,
+            }
+            attempt += 1;
+        };
         let before = found.clone();
         match is_used.await? {
             Use::Free => {}

@@ -57,7 +57,7 @@ pub(super) async fn claim(bus: &Inner, described: Arc<Described>) -> Result<Clai
     bus.home.link.fence().await?;
     let mine = described.claim();
     let mut heard_self = false;
-    for other in others(bus, info).await {
+    for other in others(bus, &described).await {
         let same = other.info.instance == info.instance;
         if same && other.claim == Some(mine) {
             heard_self = true;
@@ -77,7 +77,8 @@ pub(super) async fn claim(bus: &Inner, described: Arc<Described>) -> Result<Clai
         }
     }
     match heard_self {
-        true => Ok(claim),
+        true if described.wins() => Ok(claim),
+        true => Err(taken(info)),
         false => Err(BusError::Unavailable(
             "no answer to $SRV.INFO comes back: may this process ask, and answer?".to_owned(),
         )),
@@ -89,9 +90,12 @@ fn taken(info: &InstanceInfo) -> BusError {
 }
 
 /// The instances of the service that answer, this one too.
-async fn others(bus: &Inner, info: &InstanceInfo) -> Vec<Found> {
+async fn others(bus: &Inner, described: &Described) -> Vec<Found> {
+    let info = described.info();
     let subject = Verb::Info.service(&info.service);
-    let mut answers = bus.home.gather(subject, None, Bytes::new(), LONGEST);
+    // Of two that claim one id each hears the other's question, or has its own heard by it.
+    let question = described.question().into();
+    let mut answers = bus.home.gather(subject, None, question, LONGEST);
     let until = Instant::now() + LONGEST;
     let mut found = Vec::new();
     loop {
@@ -130,6 +134,9 @@ async fn answer(bus: &Inner, described: Arc<Described>) -> Result<Claim, BusErro
     let task = task::spawn(async move {
         let mut asked = select_all(asked);
         while let Some((verb, message)) = asked.next().await {
+            if verb == Verb::Info {
+                described.asked_by(&message.payload);
+            }
             if message
                 .reply
                 .as_deref()

@@ -33,6 +33,7 @@ pub(crate) struct Described {
     started: String,
     /// While others may be claiming the same id: which of them this is.
     claim: u64,
+    race: Mutex<Race>,
     claimed: AtomicBool,
 }
 
@@ -101,6 +102,14 @@ struct EndpointStats<'a> {
     average_processing_time: u64,
 }
 
+/// Of those that claim one id at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Race {
+    Open,
+    Won,
+    Lost,
+}
+
 impl Described {
     /// An instance that claims its id as number `claim`.
     pub(crate) fn new(prefix: &Prefix, info: InstanceInfo, claim: u64) -> Self {
@@ -126,6 +135,7 @@ impl Described {
             by_method,
             started: rfc3339(SystemTime::now()),
             claim,
+            race: Mutex::new(Race::Open),
             claimed: AtomicBool::new(false),
             info,
         }
@@ -140,7 +150,35 @@ impl Described {
         self.claim
     }
 
-    /// The id is this instance's.
+    /// What one says of itself who asks while it claims an id.
+    pub(crate) fn question(&self) -> String {
+        format!("{} {:016x}", self.info.instance, self.claim)
+    }
+
+    /// Somebody asks who may claim the same id: of those that do at the same time the smallest
+    /// number gets it. Called before the question is answered.
+    pub(crate) fn asked_by(&self, question: &[u8]) {
+        let rival = str::from_utf8(question).ok().and_then(|text| {
+            let (instance, claim) = text.split_once(' ')?;
+            let claim = u64::from_str_radix(claim, 16).ok()?;
+            (instance == &*self.info.instance && claim < self.claim).then_some(())
+        });
+        let mut race = self.race.lock();
+        if rival.is_some() && *race == Race::Open {
+            *race = Race::Lost;
+        }
+    }
+
+    /// Whether the id is this instance's: from then on every other that claims it is told so.
+    pub(crate) fn wins(&self) -> bool {
+        let mut race = self.race.lock();
+        if *race == Race::Open {
+            *race = Race::Won;
+        }
+        *race == Race::Won
+    }
+
+    /// It takes calls.
     pub(crate) fn set_claimed(&self) {
         self.claimed.store(true, Ordering::Release);
     }
@@ -185,7 +223,9 @@ impl Described {
     fn head(&self, kind: &'static str) -> Head<'_> {
         let mut metadata = Cow::Borrowed(&self.metadata);
         if !self.claimed.load(Ordering::Acquire) {
-            let claim = format!("{:016x}", self.claim);
+            let won = *self.race.lock() == Race::Won;
+            // Nobody's number is smaller then.
+            let claim = format!("{:016x}", if won { 0 } else { self.claim });
             metadata.to_mut().insert(CLAIM.to_owned(), claim);
         }
         Head {
