@@ -17,7 +17,8 @@ const PARTS: usize = 64;
 /// How many sessions may be bound to one user at a time.
 ///
 /// A login is a session that is bound to a user, with a connection or dormant, from the bind
-/// until it is unbound, closes or is taken for lost. It counts on the gate that it is on.
+/// until it is unbound, closes or is taken for lost. It counts on the gate that it is on, or on
+/// all gates where the bus keeps logins for them ([`Bus::users`](crate::bus::Bus::users)).
 /// By default there may be any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Logins {
