@@ -2,17 +2,19 @@
 //! several packets are on their way to it, and not in their order.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[macro_use]
+#[path = "support/forward.rs"]
+mod forward;
 mod harness;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use harness::*;
 use tidegate::bus::*;
 use tidegate::protocol::{InstanceId, Name};
 use tidegate::service::{Previous, RunningService, Service};
-use tidegate::{ErrorCode, GateId, Guests, RunningGate, SessionId, Snapshot};
+use tidegate::{ErrorCode, Guests, RunningGate};
 
 /// The local bus, but for calls to instances that are gone: those stay on their way.
 #[derive(Default)]
@@ -46,46 +48,7 @@ impl Bus for Slow {
             _ => self.bus.call(call, responder),
         }
     }
-    fn event(&self, to: EventTarget<'_>, session: Arc<Snapshot>, event: Event) {
-        self.bus.event(to, session, event);
-    }
-    fn policy(&self, service: &str) -> Policy {
-        self.bus.policy(service)
-    }
-    fn register(
-        &self,
-        instance: InstanceInfo,
-        endpoint: Arc<dyn Endpoint>,
-    ) -> BoxFuture<'static, Result<Registration, BusError>> {
-        self.bus.register(instance, endpoint)
-    }
-    fn instances(&self, service: &str) -> BoxFuture<'static, Result<Vec<InstanceInfo>, BusError>> {
-        self.bus.instances(service)
-    }
-    fn instance_up(&self, service: &str, instance: &InstanceId) -> BoxFuture<'static, ()> {
-        self.bus.instance_up(service, instance)
-    }
-    fn register_gate(
-        &self,
-        gate: GateInfo,
-        endpoint: Arc<dyn GateEndpoint>,
-    ) -> BoxFuture<'static, Result<Registration, BusError>> {
-        self.bus.register_gate(gate, endpoint)
-    }
-    fn gates(&self) -> BoxFuture<'static, Result<Vec<GateInfo>, BusError>> {
-        self.bus.gates()
-    }
-    fn session(
-        &self,
-        gate: &GateId,
-        session: SessionId,
-        op: SessionOp,
-    ) -> BoxFuture<'static, Result<SessionReply, GateError>> {
-        self.bus.session(gate, session, op)
-    }
-    fn every_gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
-        self.bus.every_gate(request)
-    }
+    as_in_bus! { register others }
 }
 
 async fn room(bus: Arc<Slow>, id: &'static str, policy: DeadInstance, log: &Log) -> RunningService {

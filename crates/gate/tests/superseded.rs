@@ -1,6 +1,9 @@
 //! A gate that was cut off from the others, and then lost its id to another.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[macro_use]
+#[path = "support/forward.rs"]
+mod forward;
 mod harness;
 
 use std::sync::Arc;
@@ -10,8 +13,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use harness::*;
 use tidegate::bus::*;
-use tidegate::protocol::{DeviceId, InstanceId, UserId};
-use tidegate::{GateId, SessionId, Snapshot};
+use tidegate::protocol::{DeviceId, UserId};
+use tidegate::{GateId, SessionId};
 use tokio::sync::watch;
 
 /// Keeps logins until it cannot be reached.
@@ -54,49 +57,7 @@ struct Joined {
 }
 
 impl Bus for Joined {
-    fn call(&self, call: Call<'_>, responder: Responder) {
-        self.bus.call(call, responder);
-    }
-    fn event(&self, to: EventTarget<'_>, session: Arc<Snapshot>, event: Event) {
-        self.bus.event(to, session, event);
-    }
-    fn policy(&self, service: &str) -> Policy {
-        self.bus.policy(service)
-    }
-    fn register(
-        &self,
-        instance: InstanceInfo,
-        endpoint: Arc<dyn Endpoint>,
-    ) -> BoxFuture<'static, Result<Registration, BusError>> {
-        self.bus.register(instance, endpoint)
-    }
-    fn instances(&self, service: &str) -> BoxFuture<'static, Result<Vec<InstanceInfo>, BusError>> {
-        self.bus.instances(service)
-    }
-    fn instance_up(&self, service: &str, instance: &InstanceId) -> BoxFuture<'static, ()> {
-        self.bus.instance_up(service, instance)
-    }
-    fn register_gate(
-        &self,
-        gate: GateInfo,
-        endpoint: Arc<dyn GateEndpoint>,
-    ) -> BoxFuture<'static, Result<Registration, BusError>> {
-        self.bus.register_gate(gate, endpoint)
-    }
-    fn gates(&self) -> BoxFuture<'static, Result<Vec<GateInfo>, BusError>> {
-        self.bus.gates()
-    }
-    fn session(
-        &self,
-        gate: &GateId,
-        session: SessionId,
-        op: SessionOp,
-    ) -> BoxFuture<'static, Result<SessionReply, GateError>> {
-        self.bus.session(gate, session, op)
-    }
-    fn every_gate(&self, request: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
-        self.bus.every_gate(request)
-    }
+    as_in_bus! { call register others }
     fn users(&self, _: &GateId) -> Option<Arc<dyn KeptLogins>> {
         Some(Arc::new(Shared(self.kept.clone())))
     }

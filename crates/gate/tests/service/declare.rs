@@ -11,7 +11,7 @@ use tidegate::bus::OpenTo::{Bound, Guests, Internal};
 use tidegate::bus::local::LocalBus;
 use tidegate::bus::*;
 use tidegate::service::*;
-use tidegate_protocol::{ErrorCode, GateId, InstanceId, SessionId, Snapshot, UserId};
+use tidegate_protocol::{ErrorCode, GateId, InstanceId, UserId};
 use tokio::sync::mpsc;
 
 use crate::support::*;
@@ -244,7 +244,10 @@ async fn the_other_events_and_their_errors() {
 
 /// A bus that keeps what is registered on it, to speak to it as another bus would.
 #[derive(Default)]
-struct Keep(parking_lot::Mutex<Option<Arc<dyn Endpoint>>>);
+struct Keep {
+    bus: LocalBus,
+    endpoint: parking_lot::Mutex<Option<Arc<dyn Endpoint>>>,
+}
 
 impl Bus for Keep {
     fn register(
@@ -253,41 +256,10 @@ impl Bus for Keep {
         endpoint: Arc<dyn Endpoint>,
     ) -> BoxFuture<'static, Result<Registration, BusError>> {
         assert!(info.wants_gates);
-        *self.0.lock() = Some(endpoint);
+        *self.endpoint.lock() = Some(endpoint);
         ready(Ok(Registration::new(|| {}))).boxed()
     }
-    fn call(&self, _: Call<'_>, _: Responder) {}
-    fn event(&self, _: EventTarget<'_>, _: Arc<Snapshot>, _: Event) {}
-    fn policy(&self, _: &str) -> Policy {
-        Policy::default()
-    }
-    fn instances(&self, _: &str) -> BoxFuture<'static, Result<Vec<InstanceInfo>, BusError>> {
-        unimplemented!()
-    }
-    fn instance_up(&self, _: &str, _: &InstanceId) -> BoxFuture<'static, ()> {
-        unimplemented!()
-    }
-    fn register_gate(
-        &self,
-        _: GateInfo,
-        _: Arc<dyn GateEndpoint>,
-    ) -> BoxFuture<'static, Result<Registration, BusError>> {
-        unimplemented!()
-    }
-    fn gates(&self) -> BoxFuture<'static, Result<Vec<GateInfo>, BusError>> {
-        unimplemented!()
-    }
-    fn session(
-        &self,
-        _: &GateId,
-        _: SessionId,
-        _: SessionOp,
-    ) -> BoxFuture<'static, Result<SessionReply, GateError>> {
-        unimplemented!()
-    }
-    fn every_gate(&self, _: GateRequest) -> BoxFuture<'static, Result<GateReply, GateError>> {
-        unimplemented!()
-    }
+    as_in_bus! { call others }
 }
 
 #[tokio::test]
@@ -311,7 +283,7 @@ async fn a_gate_that_died() {
         gate: GateId::new("gate-1").unwrap(),
         incarnation: 7,
     };
-    let endpoint = bus.0.lock().clone().unwrap();
+    let endpoint = bus.endpoint.lock().clone().unwrap();
     endpoint.gate_gone(gone.clone());
     assert_eq!(running.under_way(), 1);
     assert_eq!(running.stop().await, 0, "it is waited for");

@@ -6,6 +6,10 @@
     reason = "in a test's helpers too, they fail the test"
 )]
 
+#[macro_use]
+#[path = "../support/forward.rs"]
+mod forward;
+
 mod declare;
 mod running;
 mod support;
